@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from grid import normalize
 from network import CLASSES, UNet
 
-PATCH = (48, 64, 64)
+PATCH = (40, 56, 56)
 
 
 def load(folder):
@@ -75,7 +75,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("cases")
     parser.add_argument("out")
-    parser.add_argument("--steps", type=int, default=1800)
+    parser.add_argument("--steps", type=int, default=1500)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
