@@ -113,7 +113,7 @@ impl fmt::Display for Note {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Note::OutsideTraining { label, value, training: [low, high], unit, .. } => {
-                let (value, low, high) = (short(*value), short(*low), short(*high));
+                let (value, low, high) = (format_short(*value), format_short(*low), format_short(*high));
                 let unit = if unit.is_empty() { String::new() } else { format!(" {unit}") };
                 write!(f, "{label} is {value}{unit}, outside the training range {low} to {high}{unit}: extrapolated")
             }
@@ -126,8 +126,8 @@ impl fmt::Display for Note {
     }
 }
 
-/// Four significant digits, without an exponent for everyday sizes.
-fn short(value: f64) -> String {
+/// A number for people: four significant digits, without an exponent for everyday sizes.
+pub fn format_short(value: f64) -> String {
     let magnitude = value.abs();
     if value == 0.0 || (value.fract() == 0.0 && magnitude < 1e9) {
         format!("{value:.0}")
@@ -359,6 +359,9 @@ mod tests {
 
     #[test]
     fn numbers_for_people_have_four_digits() {
-        assert_eq!([1234.56, 0.0123456, 12.0, 1e-7, 7.25].map(short), ["1235", "0.01235", "12", "1.000e-7", "7.250"]);
+        assert_eq!(
+            [1234.56, 0.0123456, 12.0, 1e-7, 7.25].map(format_short),
+            ["1235", "0.01235", "12", "1.000e-7", "7.250"]
+        );
     }
 }

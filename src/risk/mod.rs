@@ -20,7 +20,7 @@ mod package;
 #[cfg(test)]
 mod testing;
 
-pub use assess::{Assessment, Contribution, Note, Points, assess};
+pub use assess::{Assessment, Contribution, Note, Points, assess, format_short};
 pub use clinical::{AFP_NG_PER_ML_MAX, ClinicalKey, ClinicalValues, DISSECTED_LYMPH_NODES_MAX, clinical_from_json};
 pub use error::RiskError;
 pub use nomogram::{
