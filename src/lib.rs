@@ -10,4 +10,5 @@ mod explain;
 pub use explain::{DISCLAIMER, Explain};
 
 pub mod store;
+pub mod risk;
 pub mod volume;
