@@ -58,6 +58,8 @@ pub struct RegionResult {
 pub struct ContributionResult {
     /// Predictor as the nomogram names it.
     pub predictor: String,
+    /// The same for people.
+    pub label: String,
     /// Its value, with unit.
     pub value: String,
     /// Nomogram points (0 to 100 for the strongest predictor's range).
@@ -75,14 +77,18 @@ pub struct AssessmentResult {
     pub linear_predictor: f64,
     /// Total nomogram points.
     pub points: f64,
+    /// Total points of a patient at the worse end of every axis.
+    pub points_max: f64,
     /// Risk group: `low`, `intermediate` or `high`.
     pub group: String,
     /// Which variant of the nomogram, by what is known.
     pub variant: String,
     /// `provisional` or `final`.
     pub certainty: String,
+    /// Months to which `probability` refers.
+    pub horizon_months: u32,
     /// (month, probability of being free of metastasis).
-    pub survival: Vec<(f64, f64)>,
+    pub survival: Vec<(u32, f64)>,
     /// What each predictor adds.
     pub contributions: Vec<ContributionResult>,
 }
@@ -116,10 +122,12 @@ pub struct ResultV1 {
     pub regions: Vec<RegionResult>,
     /// The risk; `null` when the study was refused.
     pub assessment: Option<AssessmentResult>,
-    /// Clinical values that were used, name -> value with unit.
-    pub clinical: BTreeMap<String, String>,
+    /// Clinical values that are known; yes is 1, no is 0. The unit is in the name.
+    pub clinical: BTreeMap<String, f64>,
     /// Clinical predictors that nobody has told yet.
     pub clinical_missing: Vec<String>,
+    /// How many times clinical values came for this patient before this result; 0 for never.
+    pub clinical_revision: u32,
     /// The network.
     pub segmenter: PackageRef,
     /// The nomogram.
