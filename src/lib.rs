@@ -11,4 +11,5 @@ pub use explain::{DISCLAIMER, Explain};
 
 pub mod store;
 pub mod risk;
+pub mod dicom;
 pub mod volume;

@@ -2,4 +2,5 @@
 
 mod common;
 mod risk;
+mod dicom;
 mod rooms;
