@@ -20,10 +20,10 @@ use std::time::Duration;
 const OPEN_LIMIT: Duration = Duration::from_secs(90);
 /// sled lets go of its lock a little after its last handle is gone: wait this many times 20 ms.
 const LOCK_TRIES: u32 = 150;
+/// The file whose lock says that the store is in use.
+pub(super) const LOCK: &str = "lock";
 const TREES: &str = "trees-";
 const ASIDE: &str = "store.broken-";
-/// Row of `Meta`: unnamed files are to be kept at the next start, since the rows come from a backup.
-pub(super) const RESTORED: &[u8] = b"restored";
 
 /// What a start found and did; each is to be told to an administrator.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -152,10 +152,7 @@ pub(super) fn open(directory: &Path, now_ms: i64) -> Result<(Store, Vec<OpenNoti
 
 /// Opens an existing store to look at it: nothing is made, swept or moved; damage is an error.
 pub(super) fn inspect(directory: &Path) -> Result<Store, StoreError> {
-    let missing = || StoreError::Io {
-        doing: format!("opening the store in {}", directory.display()),
-        source: std::io::ErrorKind::NotFound.into(),
-    };
+    let missing = || StoreError::NoStore { directory: directory.into() };
     let folder = newest(directory)?.ok_or_else(missing)?;
     let lock = lock(directory)?;
     let (trees, _) = open_guarded(&folder)?;
@@ -182,8 +179,8 @@ fn assemble(directory: &Path, mut trees: Trees, mark: Mark, lock: File) -> Resul
 }
 
 /// The lock of the whole directory, spool included; it goes with the process.
-pub(super) fn lock(directory: &Path) -> Result<File, StoreError> {
-    let path = directory.join("lock");
+fn lock(directory: &Path) -> Result<File, StoreError> {
+    let path = directory.join(LOCK);
     let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path);
     let file = file.map_err(|e| StoreError::file("opening", &path, e))?;
     match file.try_lock() {
@@ -199,14 +196,14 @@ fn generation(path: &Path) -> Option<u32> {
 }
 
 /// The folder of trees in use: the one with the highest number.
-pub(super) fn newest(directory: &Path) -> Result<Option<PathBuf>, StoreError> {
+fn newest(directory: &Path) -> Result<Option<PathBuf>, StoreError> {
     let found = list(directory)?.into_iter().filter_map(|path| Some((generation(&path)?, path)));
     Ok(found.max().map(|(_, path)| path))
 }
 
 /// The folder for new trees. Its number was never used here, so that a thread which still hangs in a damaged store cannot write into the
 /// new one: sled names its snapshots by path.
-pub(super) fn next_folder(directory: &Path) -> Result<PathBuf, StoreError> {
+fn next_folder(directory: &Path) -> Result<PathBuf, StoreError> {
     let mut last = 0;
     for path in list(directory)? {
         let aside = path.file_name().is_some_and(|n| n.to_string_lossy().starts_with(ASIDE));
@@ -250,7 +247,7 @@ fn open_guarded(folder: &Path) -> Result<(Trees, Census), StoreError> {
     })
 }
 
-pub(super) fn open_trees(folder: &Path) -> Result<Trees, StoreError> {
+fn open_trees(folder: &Path) -> Result<Trees, StoreError> {
     use std::io::ErrorKind::{InvalidData, InvalidInput, Other, UnexpectedEof};
     let mut tries = 0;
     loop {
@@ -327,9 +324,8 @@ fn sweep(
         .filter(|(number, serial)| serial.is_some_and(|s| census.studies.get(*number).is_none_or(|n| *n < s)));
     let rolled_back: Vec<_> = ahead.map(|(study, _)| OpenNotice::RolledBack { study: study.clone() }).collect();
 
-    let restored = trees.get::<bool>(Table::Meta, RESTORED)?.is_some();
     let (mut unfinished, finished) = spool.orphans(&census.paths())?;
-    if rows_may_be_older || restored || !rolled_back.is_empty() {
+    if rows_may_be_older || !rolled_back.is_empty() {
         skip_numbers(directory, trees)?;
         if !finished.is_empty() {
             let to = aside(directory, now_ms)?;
@@ -347,9 +343,6 @@ fn sweep(
     }
     if !unfinished.is_empty() {
         notices.push(OpenNotice::LeftoversRemoved { n_files: unfinished.len() });
-    }
-    if restored {
-        trees.transact("ending a restore", |tx| tx.remove(Table::Meta, RESTORED))?;
     }
     // A status without its study would be told as rolled back at each start.
     for number in told.keys().filter(|number| !census.studies.contains_key(*number)) {

@@ -182,11 +182,6 @@ impl Trees {
     pub fn flush(&self, doing: &str) -> Result<(), StoreError> {
         guarded(doing, || self.db.flush().map(drop).map_err(|e| StoreError::sled(doing, e)))
     }
-
-    /// Bytes as they are, for `restore` into new trees.
-    pub fn insert_raw(&self, table: Table, key: &[u8], bytes: &[u8]) -> Result<(), StoreError> {
-        self.tree(table).insert(key, bytes).map(drop).map_err(|e| StoreError::sled("restoring", e))
-    }
 }
 
 /// sled may panic on damaged pages; a panic becomes an error here.
