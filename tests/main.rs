@@ -4,3 +4,4 @@ mod common;
 mod risk;
 mod dicom;
 mod rooms;
+mod store;
