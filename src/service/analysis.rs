@@ -119,12 +119,10 @@ pub struct Context<'a> {
     pub revision: u32,
     /// RFC 3339, UTC.
     pub created_at: String,
-    /// Reasons and notes of the series rules.
-    pub series: Gate,
-    /// The gate's answer.
-    pub gate: Gate,
-    /// Remarks of earlier steps.
-    pub remarks: Vec<Remark>,
+    /// Why no risk may be given, from the series rules and the gate.
+    pub reasons: Vec<Remark>,
+    /// Notes of the series rules, the gate and the measurement.
+    pub notes: Vec<Remark>,
     /// The labels.
     pub labels: &'a LabelMap,
     /// Clinical values and how often they came.
@@ -137,9 +135,7 @@ pub struct Context<'a> {
 pub fn score(context: Context<'_>, features: &Features) -> ResultV1 {
     let Context { models, labels, .. } = context;
     let nomogram = &models.nomogram;
-    let mut reasons: Vec<Remark> = context.series.reasons.iter().chain(&context.gate.reasons).map(remark).collect();
-    let mut notes: Vec<Remark> = context.series.notes.iter().chain(&context.gate.notes).map(remark).collect();
-    notes.extend(context.remarks);
+    let (mut reasons, mut notes) = (context.reasons, context.notes);
     let mut assessment = None;
     if reasons.is_empty() {
         match risk::assess(nomogram, |region, name| features.get(region, name), &context.clinical.0) {
@@ -194,8 +190,10 @@ fn segmenter_ref(models: &Models) -> PackageRef {
     PackageRef { id: package.id.clone(), version: package.version.clone(), sha256: package.sha256.clone() }
 }
 
-fn remark(finding: &Finding) -> Remark {
-    Remark { code: finding.code.into(), sentence: finding.sentence.clone(), advice: finding.advice.into() }
+/// Findings as they stand in a result.
+pub fn remarks(findings: &[Finding]) -> Vec<Remark> {
+    let remark = |f: &Finding| Remark { code: f.code.into(), sentence: f.sentence.clone(), advice: f.advice.into() };
+    findings.iter().map(remark).collect()
 }
 
 /// The verdict of the series rules, in the gate's terms.

@@ -29,6 +29,8 @@ pub struct Config {
 pub struct StoreConfig {
     /// The store's folder; made at the first start.
     pub directory: PathBuf,
+    /// A copy of each result under plain names, for people and scripts; without it only the store has them.
+    pub results_directory: Option<PathBuf>,
 }
 
 /// Which model packages run.
