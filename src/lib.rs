@@ -9,5 +9,6 @@
 mod explain;
 pub use explain::{DISCLAIMER, Explain};
 
+pub mod alert;
 pub mod store;
 pub mod volume;
