@@ -9,6 +9,7 @@
 mod explain;
 pub use explain::{DISCLAIMER, Explain};
 
+pub mod alert;
 pub mod store;
 pub mod risk;
 pub mod dicom;

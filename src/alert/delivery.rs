@@ -3,7 +3,7 @@
 //! `queued -> handed over -> broker acked -> (station acked | expired)`; results and events end at `broker acked`. `publish` gives
 //! no packet id, so ids of what was handed over wait in a queue until the client tells the packet id it sent next.
 
-use super::standin::{OutboxKind, OutboxState, OutboxV1};
+use crate::store::{OutboxKind, OutboxState, OutboxV1};
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
 /// How patient the delivery is. Times in milliseconds.

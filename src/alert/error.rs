@@ -122,6 +122,12 @@ pub enum AlertError {
         /// Why not.
         why: String,
     },
+    /// No runtime for the connection.
+    #[error("the system gave no resources for a connection: {why}")]
+    NoRuntime {
+        /// What the system said.
+        why: String,
+    },
     /// The store refused.
     #[error("the outbox cannot be read, so no alert can be sent: {why}")]
     Outbox {
@@ -149,6 +155,7 @@ impl Explain for AlertError {
             Self::Lost { .. } => "alert.connection-lost",
             Self::NoSubscription { .. } => "alert.no-subscription",
             Self::NoEmbedded { .. } => "alert.no-embedded-broker",
+            Self::NoRuntime { .. } => "alert.no-runtime",
             Self::Outbox { .. } => "alert.outbox",
         }
     }
@@ -171,6 +178,7 @@ impl Explain for AlertError {
             Self::Lost { .. } => "nothing, unless it goes on: the box connects again by itself; then check the network and the broker",
             Self::NoSubscription { .. } => "allow the box to read its ack topics: without acknowledgements every alert is repeated and escalated",
             Self::NoEmbedded { .. } => "free the port or choose another one, or name the site's broker in the configuration",
+            Self::NoRuntime { .. } => "check the limits of the process (threads, open files)",
             Self::Outbox { .. } => "look at the store's own message; restart the service",
         }
     }

@@ -23,7 +23,6 @@ mod link;
 mod notice;
 pub mod payload;
 mod session;
-mod standin;
 mod station;
 
 pub use broker::EmbeddedBroker;
@@ -32,5 +31,4 @@ pub use delivery::{Delivery, Policy, Send, Step};
 pub use error::AlertError;
 pub use notice::Notice;
 pub use session::run;
-pub use standin::{OutboxKind, OutboxState, OutboxV1, Store};
 pub use station::{Acknowledge, BoxName, Received, StationConfig, listen};

@@ -6,7 +6,7 @@ use super::error::AlertError;
 use super::link::{Link, LinkEvent, LinkOptions};
 use super::notice::Notice;
 use super::payload::{Presence, STATUS_SCHEMA, StatusV1, read_ack, rfc3339, with_attempt};
-use super::standin::{OutboxKind, OutboxState, Store};
+use crate::store::{AuditNote, OutboxKind, OutboxState, Store};
 use rumqttc::v5::AsyncClient;
 use rumqttc::v5::mqttbytes::QoS;
 use rumqttc::v5::mqttbytes::v5::{LastWill, LastWillProperties, PubAckReason, Publish, PublishProperties};
@@ -270,7 +270,7 @@ impl<F: Fn(&Notice)> Session<F> {
                 continue;
             }
             let (store, id) = (self.store.clone(), send.id.clone());
-            if let Err(error) = blocking(move || store.outbox_attempt(&id, now_ms())).await {
+            if let Err(error) = blocking(move || store.outbox_attempt(&id)).await {
                 warn!(message = send.id, %error, "the attempt was not counted");
             }
             let (body, properties) = packet(&send);
@@ -309,8 +309,9 @@ impl<F: Fn(&Notice)> Session<F> {
 
     async fn write(&mut self, id: &str, state: OutboxState) -> bool {
         let (store, key) = (self.store.clone(), id.to_owned());
-        match blocking(move || store.outbox_advance(&key, state, now_ms())).await {
-            Ok(()) => true,
+        let note = note(id, &state);
+        match blocking(move || store.outbox_advance(&key, state, &note, now_ms())).await {
+            Ok(_) => true,
             Err(error) => {
                 error!(message = id, %error, "the outbox was not written; the message will be sent again");
                 self.read_due = Some(Instant::now() + Duration::from_secs(self.config.resend_s.into()));
@@ -375,6 +376,14 @@ fn packet(send: &Send) -> (String, PublishProperties) {
         ..PublishProperties::default()
     };
     (body, properties)
+}
+
+fn note(id: &str, state: &OutboxState) -> AuditNote {
+    let detail = match state {
+        OutboxState::StationAcked { by, .. } => format!("message {id}, station {by}"),
+        _ => format!("message {id}"),
+    };
+    AuditNote::new("alert", &format!("outbox.{}", state.name())).detail(detail)
 }
 
 /// The store writes to a disk: never on the thread of the runtime. A panic below is an error like another.
