@@ -26,8 +26,7 @@ impl Nomogram {
         }
         check_files(&manifest.files, files)?;
         let golden = parse_golden(text_of(files, "golden.json")?)?;
-        let yaml = text_of(files, &manifest.radiomics.parameters)?;
-        let nomogram = manifest.into_nomogram(yaml, sha256_hex(bytes))?;
+        let nomogram = manifest.into_nomogram(sha256_hex(bytes))?;
         check_golden(&nomogram, &golden)?;
         Ok(nomogram)
     }
@@ -58,8 +57,10 @@ struct Manifest {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RadiomicsEntry {
-    /// File of the package with the PyRadiomics parameters.
+    /// The PyRadiomics parameter file itself.
     parameters: String,
+    /// Of that text: what a feature table has to name, too.
+    sha256: String,
 }
 
 #[derive(Deserialize)]
@@ -194,7 +195,7 @@ fn require(right: bool, what: impl FnOnce() -> String) -> Result<(), RiskError> 
 }
 
 impl Manifest {
-    fn into_nomogram(self, yaml: &str, manifest_sha256: String) -> Result<Nomogram, RiskError> {
+    fn into_nomogram(self, manifest_sha256: String) -> Result<Nomogram, RiskError> {
         require(self.disclaimer == crate::DISCLAIMER, || format!("disclaimer is not {:?}", crate::DISCLAIMER))?;
         for (key, text) in
             [("id", &self.id), ("version", &self.version), ("cohort", &self.cohort), ("outcome", &self.outcome)]
@@ -210,7 +211,10 @@ impl Manifest {
             self.variants.into_iter().map(|v| v.into_variant(&predictors)).collect::<Result<_, _>>()?;
         let names: BTreeSet<&str> = variants.iter().map(|v| v.name.as_str()).collect();
         require(!variants.is_empty() && names.len() == variants.len(), || "variants need names of their own".into())?;
-        let radiomics = RadiomicsParameters { yaml: yaml.to_owned(), sha256: sha256_hex(yaml.as_bytes()) };
+        let RadiomicsEntry { parameters: yaml, sha256 } = self.radiomics;
+        require(sha256 == sha256_hex(yaml.as_bytes()), || {
+            "the radiomics parameters have another sha256 than stated".into()
+        })?;
         Ok(Nomogram {
             id: self.id,
             version: self.version,
@@ -219,7 +223,7 @@ impl Manifest {
             cohort: self.cohort,
             outcome: self.outcome,
             horizon_months: self.horizon_months,
-            radiomics,
+            radiomics: RadiomicsParameters { yaml, sha256 },
             predictors,
             variants,
             metrics: self.metrics,
@@ -401,13 +405,11 @@ mod tests {
 
     #[test]
     fn a_changed_byte_a_missing_file_and_an_extra_file_are_refused() {
-        for name in ["golden.json", "params.yaml"] {
-            let mut package = files();
-            package.get_mut(name).unwrap()[0] ^= 1;
-            assert_eq!(code(&package), "nomogram.changed");
-            package.remove(name);
-            assert_eq!(code(&package), "nomogram.missing-file");
-        }
+        let mut package = files();
+        package.get_mut("golden.json").unwrap()[0] ^= 1;
+        assert_eq!(code(&package), "nomogram.changed");
+        package.remove("golden.json");
+        assert_eq!(code(&package), "nomogram.missing-file");
         let mut package = files();
         package.insert("notes.txt".into(), Vec::new());
         assert_eq!(code(&package), "nomogram.unlisted-file");
@@ -441,6 +443,7 @@ mod tests {
     fn contradictions_are_refused() {
         for (from, to) in [
             ("not for clinical use", "for clinical use"),
+            ("Original: {}", "Wavelet: {}"),
             ("scale = 0.1", "scale = 0.0"),
             ("training_range = [0.15, 0.45]", "training_range = [0.45, 0.15]"),
             ("training_range = [0.15, 0.45]", "training_range = [0.15, nan]"),

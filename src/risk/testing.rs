@@ -19,9 +19,10 @@ fn variant(name: &str, status: &str, intercept: f64, coefficients: &str) -> Stri
 fn manifest() -> String {
     let head = format!(
         "schema = \"metwatch.nomogram/1\"\nseal = \"\"\nid = \"test\"\nversion = \"1\"\ndisclaimer = {:?}\nintended_use = \"tests\"\n\
-         cohort = \"nobody\"\noutcome = \"event\"\nhorizon_months = 60\n[files]\n\"golden.json\" = \"\"\n\"params.yaml\" = \"\"\n\
-         [radiomics]\nparameters = \"params.yaml\"\n[metrics]\nauc_train = 0.8\n",
-        crate::DISCLAIMER
+         cohort = \"nobody\"\noutcome = \"event\"\nhorizon_months = 60\n[files]\n\"golden.json\" = \"\"\n\
+         [radiomics]\nparameters = {PARAMETERS:?}\nsha256 = {:?}\n[metrics]\nauc_train = 0.8\n",
+        crate::DISCLAIMER,
+        sha256_hex(PARAMETERS.as_bytes()),
     );
     let radiomic = |id: &str, label: &str, region: &str, ranges: &str| {
         format!(
@@ -96,7 +97,7 @@ pub(super) fn reseal(mut package: BTreeMap<String, Vec<u8>>) -> BTreeMap<String,
 
 /// The package as files.
 pub(super) fn files() -> BTreeMap<String, Vec<u8>> {
-    let texts = [("manifest.toml", manifest()), ("params.yaml", PARAMETERS.into()), ("golden.json", golden())];
+    let texts = [("manifest.toml", manifest()), ("golden.json", golden())];
     reseal(texts.into_iter().map(|(name, text)| (name.to_owned(), text.into_bytes())).collect())
 }
 

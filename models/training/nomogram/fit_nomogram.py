@@ -300,10 +300,10 @@ def main():
         metrics[f"correlation_{id_}_with_truth"] = round(float(r), 4)
 
     args.out.mkdir(parents=True, exist_ok=True)
-    yaml = args.parameters.read_bytes()
+    yaml = args.parameters.read_text()
     case_rows = [int(test[np.argmin(eta[test])]), int(test[len(test) // 2]), int(test[np.argmax(eta[test])])]
     golden = {"schema": "metwatch.nomogram-golden/1", "cases": golden_cases(predictors, variants, rows, case_rows)}
-    contents = {"golden.json": (json.dumps(golden, indent=1) + "\n").encode(), "params.yaml": yaml}
+    contents = {"golden.json": (json.dumps(golden, indent=1) + "\n").encode()}
     lines = toml_table(None, [
         ("schema", "metwatch.nomogram/1"),
         ("id", "mlm-phantom"),
@@ -318,7 +318,7 @@ def main():
         ("horizon_months", HORIZON),
     ])
     lines += toml_table("[files]", [(name, hashlib.sha256(content).hexdigest()) for name, content in sorted(contents.items())])
-    lines += toml_table("[radiomics]", [("parameters", "params.yaml")])
+    lines += ["\n[radiomics]", f'parameters = """\n{yaml}"""', f'sha256 = "{hashlib.sha256(yaml.encode()).hexdigest()}"']
     lines += toml_table("[metrics]", metrics.items())
     for p in predictors:
         keys = ["id", "label", "clinical", "region", "feature", "unit", "transform", "permitted_range", "training_range", "axis", "center", "scale"]
