@@ -15,6 +15,8 @@ pub const NAME_BYTES_MAX: usize = 64;
 pub struct Config {
     /// The site's broker as `host:port`; without it `serve` starts one on loopback.
     pub broker: Option<BrokerAddress>,
+    /// Port on loopback of the broker that `serve` starts where none is named; 0 takes a free one.
+    pub embedded_port: u16,
     /// First level of the topics below `metwatch/`.
     pub site: Name,
     /// Second level: the name of this box, unique at its broker.
@@ -45,6 +47,7 @@ impl Default for Config {
     fn default() -> Self {
         Config {
             broker: None,
+            embedded_port: 1883,
             site: Name("site".into()),
             box_id: Name("box".into()),
             client_id: None,

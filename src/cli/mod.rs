@@ -18,7 +18,7 @@ mod study;
 
 use crate::Explain;
 use clap::{Parser, Subcommand};
-pub use load::{FileError, load_image, load_nomogram, load_segmenter, read_file, write_file};
+pub use load::{FileError, Scan, load_image, load_nomogram, load_scan, load_segmenter, read_file, write_file};
 
 /// CT to risk of metachronous liver metastasis, on a box beside the scanner. Demonstration, not for clinical use.
 #[derive(Parser)]
@@ -101,4 +101,45 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
         Command::Study(args) => study::run(args),
         Command::Audit(args) => study::run_audit(args),
     }
+}
+
+/// Logs to stderr; `RUST_LOG` overrides the level.
+fn log_to_stderr(level: &str) {
+    use tracing_subscriber::EnvFilter;
+    // The broker's and the MQTT client's own chatter is not the box's life.
+    let fallback = format!("{level},rumqttd=error,rumqttc=error");
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(fallback));
+    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).try_init();
+}
+
+/// Waits for Ctrl-C or SIGTERM, calling `meanwhile` every `every`.
+fn wait_for_stop(meanwhile: impl Fn(), every: std::time::Duration) {
+    let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else { return };
+    runtime.block_on(async {
+        let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()).ok();
+        let terminated = async {
+            match &mut terminate {
+                Some(signal) => signal.recv().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::pin!(terminated);
+        loop {
+            tokio::select! {
+                _ = tokio::signal::ctrl_c() => return,
+                _ = &mut terminated => return,
+                () = tokio::time::sleep(every) => meanwhile(),
+            }
+        }
+    });
+}
+
+/// A progress bar in percent on stderr; nothing where stderr is no terminal.
+fn progress_bar(message: &'static str) -> indicatif::ProgressBar {
+    let bar = indicatif::ProgressBar::new(100);
+    if let Ok(style) = indicatif::ProgressStyle::with_template("{msg:12} [{bar:40}] {percent:>3} % {elapsed}") {
+        bar.set_style(style.progress_chars("=> "));
+    }
+    bar.set_message(message);
+    bar
 }
