@@ -164,6 +164,11 @@ pub(super) fn parse_received(data_set: &[u8], transfer_syntax: &str) -> Result<H
     parse_data_set(file).map(|object| object.header)
 }
 
+/// The data set's bytes in a file, as they stand there (deflated or not); empty when the file is none.
+pub(super) fn data_set_of(bytes: &[u8]) -> &[u8] {
+    split_file(bytes).map(|file| file.data_set).unwrap_or_default()
+}
+
 /// A file cut into what its meta group says and its data set.
 struct File<'a> {
     data_set: &'a [u8],

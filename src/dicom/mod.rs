@@ -11,6 +11,7 @@
 
 mod ae;
 mod assemble;
+mod data_set;
 mod dimse;
 mod error;
 mod header;
@@ -20,8 +21,11 @@ mod part10;
 mod pixels;
 mod receive;
 mod rle;
+mod seg;
+mod send;
 mod series;
 pub mod walker;
+mod write;
 
 pub use ae::{AeTitle, AeTitleError};
 pub use assemble::{Assembled, assemble_volume};
@@ -29,7 +33,10 @@ pub use error::DicomError;
 pub use header::{Header, Object, Patient, PixelFormat, parse_header, parse_object};
 pub use identifier::{Identifier, derive_uid};
 pub use receive::{AssociationEnd, Config, HowEnded, Received, Rejection, Sink, StoreFailure, serve};
+pub use seg::{SegError, SegFile, SegInfo, write_seg};
+pub use send::{Delivery, SendError, Target, echo, send};
 pub use series::{Note, PlannedSlice, SeriesError, SeriesPlan, plan_series};
+pub use write::{PatientInfo, phantom_series};
 
 /// Transfer syntaxes, by UID (PS3.5 annex A).
 pub mod syntax {
