@@ -70,6 +70,11 @@ impl Config {
         self.client_id.clone().unwrap_or_else(|| format!("metwatch-{}-{}", self.site, self.box_id))
     }
 
+    /// When an alert made now ends, unix ms.
+    pub fn expires_at_ms(&self, now_ms: i64) -> i64 {
+        now_ms.saturating_add(i64::from(self.validity_h) * 3_600_000)
+    }
+
     /// A full topic of this box from its suffix, such as `alert/a1`.
     pub fn topic(&self, suffix: &str) -> String {
         format!("metwatch/{}/{}/{suffix}", self.site, self.box_id)
@@ -212,7 +217,9 @@ impl std::str::FromStr for BrokerAddress {
         let bad = || AlertError::BadBroker { text: text.to_owned() };
         let (host, port) = text.rsplit_once(':').ok_or_else(bad)?;
         let bare = host.strip_prefix('[').and_then(|h| h.strip_suffix(']')).unwrap_or(host);
-        let fine = !bare.is_empty() && !bare.contains(['/', '[', ']', ' ']) && (bare.len() < host.len() || !bare.contains(':'));
+        let fine = !bare.is_empty()
+            && !bare.contains(['/', '[', ']', ' '])
+            && (bare.len() < host.len() || !bare.contains(':'));
         let port: u16 = port.parse().map_err(|_| bad())?;
         if !fine || port == 0 {
             return Err(bad());
@@ -252,7 +259,8 @@ mod tests {
 
     #[test]
     fn a_misspelt_key_is_an_error_that_names_it() {
-        let config: Config = toml::from_str("broker = \"b:1883\"\nidentifiers = \"patient_id\"\n[tls]\nca_file = \"ca.pem\"").unwrap();
+        let config: Config =
+            toml::from_str("broker = \"b:1883\"\nidentifiers = \"patient_id\"\n[tls]\nca_file = \"ca.pem\"").unwrap();
         assert_eq!((config.identifiers, config.resend_s), (Identifiers::PatientId, 30));
         let error = toml::from_str::<Config>("resend = 3").unwrap_err().to_string();
         assert!(error.contains("resend"), "{error}");

@@ -137,7 +137,7 @@ impl Delivery {
     pub fn load(&mut self, rows: Vec<OutboxV1>) {
         let mut old = std::mem::take(&mut self.entries);
         for row in rows.into_iter().filter(|r| r.kind != OutboxKind::DicomSend && r.state.is_open()) {
-            let entry = old.remove(&row.id).unwrap_or_else(|| Entry {
+            let entry = old.remove(&row.id).unwrap_or(Entry {
                 phase: Phase::Queued { not_before_ms: i64::MIN },
                 attempts: row.attempts,
                 escalated: matches!(row.state, OutboxState::Escalated { .. }),
@@ -180,7 +180,8 @@ impl Delivery {
             return None;
         }
         let due = |e: &&mut Entry| matches!(e.phase, Phase::Queued { not_before_ms } if not_before_ms <= now_ms);
-        let entry = self.entries.values_mut().filter(due).min_by_key(|e| (e.row.kind != OutboxKind::Alert, e.row.sequence))?;
+        let entry =
+            self.entries.values_mut().filter(due).min_by_key(|e| (e.row.kind != OutboxKind::Alert, e.row.sequence))?;
         entry.phase = Phase::HandedOver;
         entry.attempts += 1;
         self.handed.push_back(Some(entry.row.id.clone()));
@@ -345,7 +346,10 @@ mod tests {
         delivery.connected(false);
         delivery.next(0);
         delivery.sent(1);
-        assert_eq!(delivery.broker_acked(1, Receipt::Taken, 10), [advanced("m01", OutboxState::BrokerAcked { at_ms: 10 })]);
+        assert_eq!(
+            delivery.broker_acked(1, Receipt::Taken, 10),
+            [advanced("m01", OutboxState::BrokerAcked { at_ms: 10 })]
+        );
         let steps = delivery.station_acked("m01", "ward", 20);
         assert_eq!(steps[0], advanced("m01", OutboxState::StationAcked { by: "ward".into(), at_ms: 20 }));
         assert_eq!(steps[1], Step::Acknowledged { id: "m01".into(), by: "ward".into() });
@@ -389,8 +393,14 @@ mod tests {
             delivery.sent(pkid); // 0: QoS 0; the second 2: a repetition by the client
         }
         assert_eq!(delivery.broker_acked(1, Receipt::Taken, 1), []);
-        assert_eq!(delivery.broker_acked(3, Receipt::Taken, 1), [advanced("m02", OutboxState::BrokerAcked { at_ms: 1 })]);
-        assert_eq!(delivery.broker_acked(2, Receipt::Taken, 1), [advanced("m01", OutboxState::BrokerAcked { at_ms: 1 })]);
+        assert_eq!(
+            delivery.broker_acked(3, Receipt::Taken, 1),
+            [advanced("m02", OutboxState::BrokerAcked { at_ms: 1 })]
+        );
+        assert_eq!(
+            delivery.broker_acked(2, Receipt::Taken, 1),
+            [advanced("m01", OutboxState::BrokerAcked { at_ms: 1 })]
+        );
         assert_eq!(delivery.broker_acked(9, Receipt::Taken, 1), []);
     }
 
@@ -431,8 +441,14 @@ mod tests {
         assert_eq!(ids(&mut delivery, 1).len(), 0, "both are still on their way");
         delivery.sent(1); // sent again by the client
         delivery.sent(2); // sent for the first time
-        assert_eq!(delivery.broker_acked(1, Receipt::Taken, 2), [advanced("m01", OutboxState::BrokerAcked { at_ms: 2 })]);
-        assert_eq!(delivery.broker_acked(2, Receipt::Taken, 2), [advanced("m02", OutboxState::BrokerAcked { at_ms: 2 })]);
+        assert_eq!(
+            delivery.broker_acked(1, Receipt::Taken, 2),
+            [advanced("m01", OutboxState::BrokerAcked { at_ms: 2 })]
+        );
+        assert_eq!(
+            delivery.broker_acked(2, Receipt::Taken, 2),
+            [advanced("m02", OutboxState::BrokerAcked { at_ms: 2 })]
+        );
     }
 
     #[test]

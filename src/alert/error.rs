@@ -8,7 +8,9 @@ use std::path::PathBuf;
 #[derive(Debug, thiserror::Error)]
 pub enum AlertError {
     /// A name that is no level of a topic.
-    #[error("{text:?} is no name for a site, box or station: 1 to 64 bytes without '/', '+', '#' and control characters")]
+    #[error(
+        "{text:?} is no name for a site, box or station: 1 to 64 bytes without '/', '+', '#' and control characters"
+    )]
     BadName {
         /// As configured.
         text: String,
@@ -93,7 +95,9 @@ pub enum AlertError {
         reason: String,
     },
     /// Another client with the same id.
-    #[error("another client connected to the broker {broker} under this box's client id, so the broker closed this connection")]
+    #[error(
+        "another client connected to the broker {broker} under this box's client id, so the broker closed this connection"
+    )]
     TakenOver {
         /// `host:port`.
         broker: String,
@@ -101,6 +105,14 @@ pub enum AlertError {
     /// The connection was there and went.
     #[error("the connection to the broker {broker} was lost: {why}")]
     Lost {
+        /// `host:port`.
+        broker: String,
+        /// What the system said.
+        why: String,
+    },
+    /// Connections come and go.
+    #[error("the broker {broker} takes each connection and closes it soon after ({why})")]
+    Unstable {
         /// `host:port`.
         broker: String,
         /// What the system said.
@@ -153,6 +165,7 @@ impl Explain for AlertError {
             Self::NotAccepted { .. } => "alert.not-accepted",
             Self::TakenOver { .. } => "alert.client-id-taken",
             Self::Lost { .. } => "alert.connection-lost",
+            Self::Unstable { .. } => "alert.connection-unstable",
             Self::NoSubscription { .. } => "alert.no-subscription",
             Self::NoEmbedded { .. } => "alert.no-embedded-broker",
             Self::NoRuntime { .. } => "alert.no-runtime",
@@ -170,14 +183,29 @@ impl Explain for AlertError {
             Self::OpenSecret { .. } => "give the file the mode 0600 and the service's user as its owner",
             Self::BadPem { .. } => "use a PEM file (it begins with -----BEGIN) of the right kind",
             Self::BadClientCertificate { .. } => "check that certificate and key belong together",
-            Self::Unreachable { .. } => "check the address, the network and that the broker runs; alerts wait in the outbox and go out by themselves",
-            Self::Insecure { .. } => "check that ca_file signed the broker's certificate, that the certificate names the configured host, and the clocks",
-            Self::Refused { .. } => "check `username`, the password file and the broker's access list; alerts wait in the outbox",
+            Self::Unreachable { .. } => {
+                "check the address, the network and that the broker runs; alerts wait in the outbox and go out by themselves"
+            }
+            Self::Insecure { .. } => {
+                "check that ca_file signed the broker's certificate, that the certificate names the configured host, and the clocks"
+            }
+            Self::Refused { .. } => {
+                "check `username`, the password file and the broker's access list; alerts wait in the outbox"
+            }
             Self::NotAccepted { .. } => "ask the broker's administrator with this reason; alerts wait in the outbox",
             Self::TakenOver { .. } => "give each box its own `box_id` (or `client_id`)",
-            Self::Lost { .. } => "nothing, unless it goes on: the box connects again by itself; then check the network and the broker",
-            Self::NoSubscription { .. } => "allow the box to read its ack topics: without acknowledgements every alert is repeated and escalated",
-            Self::NoEmbedded { .. } => "free the port or choose another one, or name the site's broker in the configuration",
+            Self::Lost { .. } => {
+                "nothing, unless it goes on: the box connects again by itself; then check the network and the broker"
+            }
+            Self::Unstable { .. } => {
+                "check that no other box has the same `box_id` (or `client_id`), then the broker's log"
+            }
+            Self::NoSubscription { .. } => {
+                "allow the box to read its ack topics: without acknowledgements every alert is repeated and escalated"
+            }
+            Self::NoEmbedded { .. } => {
+                "free the port or choose another one, or name the site's broker in the configuration"
+            }
             Self::NoRuntime { .. } => "check the limits of the process (threads, open files)",
             Self::Outbox { .. } => "look at the store's own message; restart the service",
         }

@@ -6,7 +6,10 @@
 
 use super::config::{BrokerAddress, Tls};
 use super::error::AlertError;
-use rumqttc::v5::mqttbytes::v5::{ConnAck, ConnectProperties, ConnectReturnCode, DisconnectReasonCode, LastWill, Packet, PubAckReason, Publish, SubscribeReasonCode};
+use rumqttc::v5::mqttbytes::v5::{
+    ConnAck, ConnectProperties, ConnectReturnCode, DisconnectReasonCode, LastWill, Packet, PubAckReason, Publish,
+    SubscribeReasonCode,
+};
 use rumqttc::v5::{AsyncClient, ConnectionError, Event, EventLoop, MqttOptions, StateError};
 use rumqttc::{NetworkOptions, Outgoing, TlsConfiguration, Transport};
 use rustls::pki_types::pem::PemObject;
@@ -31,6 +34,10 @@ const SESSION_EXPIRY_S: u32 = 24 * 3600;
 const KEEP_ALIVE_MIN_S: u16 = 5;
 /// A connection that lasted this long was a good one: the next attempt is early again.
 const SETTLED: Duration = Duration::from_secs(5);
+
+/// So many connections in a row that were lost before that mean that something is wrong. A broker that gives a client id to another
+/// client need not say so: mosquitto 2.0.11 closes the connection without a word.
+const SHORT_MAX: u32 = 3;
 
 /// What a connection needs.
 pub(super) struct LinkOptions<'a> {
@@ -91,6 +98,7 @@ async fn poll(options: MqttOptions, broker: String, sender: mpsc::Sender<LinkEve
     let mut back_off = BackOff::new();
     let mut is_new = true;
     let mut up_since: Option<Instant> = None;
+    let mut n_short = 0;
     loop {
         match event_loop.poll().await {
             Ok(Event::Incoming(Packet::ConnAck(ack))) => {
@@ -110,10 +118,16 @@ async fn poll(options: MqttOptions, broker: String, sender: mpsc::Sender<LinkEve
             }
             Err(error) => {
                 let renew = needs_renewal(&error) || event_loop.state.collision.is_some();
-                if up_since.is_some_and(|since| SETTLED <= since.elapsed()) {
-                    back_off = BackOff::new();
+                let lasted = up_since.take().map(|since| since.elapsed());
+                match lasted {
+                    Some(time) if SETTLED <= time => (back_off, n_short) = (BackOff::new(), 0),
+                    Some(_) => n_short += 1,
+                    None => {}
                 }
-                let error = explain(error, up_since.take().is_some(), &broker);
+                let error = match explain(error, lasted.is_some(), &broker) {
+                    AlertError::Lost { broker, why } if SHORT_MAX <= n_short => AlertError::Unstable { broker, why },
+                    error => error,
+                };
                 if tell_down(&mut event_loop, error, &sender).await.is_err() {
                     return;
                 }
@@ -169,22 +183,24 @@ fn explain(error: ConnectionError, was_up: bool, broker: &str) -> AlertError {
     match error {
         ConnectionError::Timeout(_) => AlertError::Unreachable { broker, why: "no answer in time".into() },
         ConnectionError::Tls(error) => AlertError::Insecure { broker, why: error.to_string() },
-        ConnectionError::ConnectionRefused(code @ (BadUserNamePassword | NotAuthorized | Banned | BadAuthenticationMethod)) => {
-            AlertError::Refused { broker, reason: format!("{code:?}") }
-        }
+        ConnectionError::ConnectionRefused(
+            code @ (BadUserNamePassword | NotAuthorized | Banned | BadAuthenticationMethod),
+        ) => AlertError::Refused { broker, reason: format!("{code:?}") },
         ConnectionError::ConnectionRefused(code) => AlertError::NotAccepted { broker, reason: format!("{code:?}") },
         ConnectionError::NotConnAck(_) => AlertError::NotAccepted { broker, reason: "its answer is not MQTT 5".into() },
-        ConnectionError::MqttState(StateError::ServerDisconnect { reason_code: DisconnectReasonCode::SessionTakenOver, .. }) => {
-            AlertError::TakenOver { broker }
-        }
+        ConnectionError::MqttState(StateError::ServerDisconnect {
+            reason_code: DisconnectReasonCode::SessionTakenOver,
+            ..
+        }) => AlertError::TakenOver { broker },
         ConnectionError::MqttState(StateError::ServerDisconnect { reason_code, .. }) => {
             AlertError::Lost { broker, why: format!("the broker closed it: {reason_code:?}") }
         }
         ConnectionError::Io(error) if !was_up => AlertError::Unreachable { broker, why: error.to_string() },
         error if was_up => AlertError::Lost { broker, why: error.to_string() },
-        ConnectionError::MqttState(StateError::ConnectionAborted) => {
-            AlertError::NotAccepted { broker, reason: "it closed the connection without an answer; does it expect TLS?".into() }
-        }
+        ConnectionError::MqttState(StateError::ConnectionAborted) => AlertError::NotAccepted {
+            broker,
+            reason: "it closed the connection without an answer; does it expect TLS?".into(),
+        },
         error => AlertError::NotAccepted { broker, reason: error.to_string() },
     }
 }
@@ -244,7 +260,9 @@ fn tls_config(tls: &Tls) -> Result<rustls::ClientConfig, AlertError> {
             config.with_client_auth_cert(certificates(cert)?, key).map_err(unusable)
         }
         (None, None) => Ok(config.with_no_client_auth()),
-        _ => Err(AlertError::BadClientCertificate { why: "client_cert_file and client_key_file belong together".into() }),
+        _ => {
+            Err(AlertError::BadClientCertificate { why: "client_cert_file and client_key_file belong together".into() })
+        }
     }
 }
 
@@ -281,7 +299,8 @@ impl BackOff {
     const LAST_MS: u64 = 30_000;
 
     fn new() -> Self {
-        let nanos = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default().subsec_nanos();
+        let nanos =
+            std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default().subsec_nanos();
         BackOff { next_ms: Self::FIRST_MS, seed: u64::from(nanos) ^ (u64::from(std::process::id()) << 32) }
     }
 

@@ -68,7 +68,9 @@ impl Notice {
             Self::Connected { resumed: true } => "connected to the broker again, the session goes on".into(),
             Self::Connected { resumed: false } => "connected to the broker with a new session".into(),
             Self::Down(error) => error.to_string(),
-            Self::NobodyListens { id } => format!("the broker took alert {id}, but no station has subscribed: nobody sees it"),
+            Self::NobodyListens { id } => {
+                format!("the broker took alert {id}, but no station has subscribed: nobody sees it")
+            }
             Self::Refused { id, reason } => format!("the broker refused message {id} ({reason}); it is tried again"),
             Self::Escalated { id, .. } => format!("no station acknowledged alert {id} in time"),
             Self::Expired { id, .. } => format!("alert {id} ended without any acknowledgement: its validity is over"),

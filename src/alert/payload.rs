@@ -372,7 +372,9 @@ mod tests {
                         check(part, rule.get(name).unwrap_or_else(|| panic!("{place}.{name} unknown")), name);
                     }
                 }
-                "additionalProperties" => value.as_object().expect("an object").values().for_each(|v| check(v, rule, place)),
+                "additionalProperties" => {
+                    value.as_object().expect("an object").values().for_each(|v| check(v, rule, place))
+                }
                 "items" => value.as_array().expect("an array").iter().for_each(|v| check(v, rule, place)),
                 "oneOf" => {
                     let fits = |part: &&Value| std::panic::catch_unwind(|| check(value, part, place)).is_ok();
@@ -413,7 +415,9 @@ mod tests {
 
     #[test]
     fn an_acknowledgement_counts_only_for_its_own_topic() {
-        let ack = |id: &str, station: &str| format!(r#"{{"schema":"metwatch.ack/1","alert_id":"{id}","station":"{station}","at":""}}"#);
+        let ack = |id: &str, station: &str| {
+            format!(r#"{{"schema":"metwatch.ack/1","alert_id":"{id}","station":"{station}","at":""}}"#)
+        };
         assert_eq!(read_ack(ack("a1", "ward").as_bytes(), "a1").unwrap().station, "ward");
         assert_eq!(read_ack(ack("a2", "ward").as_bytes(), "a1"), None);
         assert_eq!(read_ack(ack("a1", "").as_bytes(), "a1"), None);

@@ -170,9 +170,10 @@ impl<F: Fn(&Notice)> Session<F> {
                 self.packet_bytes_max = packet_bytes_max.map_or(usize::MAX, |n| n as usize);
                 self.last_down = "";
                 self.tell(Notice::Connected { resumed });
+                // First forget what the old session had under way, then hand over the birth message.
+                let steps = self.delivery.connected(resumed);
                 self.greet(&client);
                 self.client = Some(client);
-                let steps = self.delivery.connected(resumed);
                 self.perform(steps).await;
             }
             LinkEvent::Sent(packet_id) => self.delivery.sent(packet_id),
@@ -188,7 +189,10 @@ impl<F: Fn(&Notice)> Session<F> {
             LinkEvent::Message(publish) => self.hear(&publish).await,
             LinkEvent::SubscriptionRefused => {
                 let broker = self.config.broker.as_ref().map(ToString::to_string).unwrap_or_default();
-                self.tell(Notice::Down(AlertError::NoSubscription { broker, filter: self.config.topic(&topic::ack("+")) }));
+                self.tell(Notice::Down(AlertError::NoSubscription {
+                    broker,
+                    filter: self.config.topic(&topic::ack("+")),
+                }));
             }
             LinkEvent::Down { error, proceed } => {
                 self.client = None;
@@ -237,7 +241,11 @@ impl<F: Fn(&Notice)> Session<F> {
             Some((id, Some(ack))) => {
                 let steps = self.delivery.station_acked(id, &ack.station, now_ms());
                 if steps.is_empty() {
-                    info!(alert_id = id, station = ack.station, "acknowledgement of an alert that is not open: ignored");
+                    info!(
+                        alert_id = id,
+                        station = ack.station,
+                        "acknowledgement of an alert that is not open: ignored"
+                    );
                 }
                 written = self.perform(steps).await;
             }

@@ -3,7 +3,10 @@
 use super::config::{BrokerAddress, Name, Tls};
 use super::error::AlertError;
 use super::link::{Link, LinkEvent, LinkOptions};
-use super::payload::{ACK_SCHEMA, ALERT_SCHEMA, AckV1, AlertV1, EVENT_SCHEMA, EventV1, RESULT_SCHEMA, ResultV1, STATUS_SCHEMA, StatusV1, rfc3339};
+use super::payload::{
+    ACK_SCHEMA, ALERT_SCHEMA, AckV1, AlertV1, EVENT_SCHEMA, EventV1, RESULT_SCHEMA, ResultV1, STATUS_SCHEMA, StatusV1,
+    rfc3339,
+};
 use rumqttc::v5::AsyncClient;
 use rumqttc::v5::mqttbytes::QoS;
 use rumqttc::v5::mqttbytes::v5::Publish;
@@ -229,10 +232,14 @@ impl Station {
         let body = &publish.payload;
         let known = match levels.next()? {
             "alert" => read(body, ALERT_SCHEMA).map(|alert: AlertV1| self.alert(from, alert)),
-            "result" => read(body, RESULT_SCHEMA).map(|result| Some(Received::Result { from, result: Box::new(result) })),
+            "result" => {
+                read(body, RESULT_SCHEMA).map(|result| Some(Received::Result { from, result: Box::new(result) }))
+            }
             "event" => read(body, EVENT_SCHEMA).map(|event| Some(Received::Event { from, event: Box::new(event) })),
             "status" if body.is_empty() => Some(None), // a cleared retained message
-            "status" => read(body, STATUS_SCHEMA).map(|status| Some(Received::Status { from, status: Box::new(status) })),
+            "status" => {
+                read(body, STATUS_SCHEMA).map(|status| Some(Received::Status { from, status: Box::new(status) }))
+            }
             _ => None,
         };
         known.unwrap_or(Some(Received::Unreadable { topic }))
@@ -341,7 +348,8 @@ mod tests {
     #[test]
     fn foreign_messages_are_unreadable_and_harm_nobody() {
         let mut station = Station::new("ward".parse().unwrap());
-        let mut hear = |topic: &str, body: &str| station.read(&Publish::new(topic, QoS::AtLeastOnce, body.to_owned(), None));
+        let mut hear =
+            |topic: &str, body: &str| station.read(&Publish::new(topic, QoS::AtLeastOnce, body.to_owned(), None));
         for body in ["", "{", "[]", r#"{"schema":"metwatch.alert/2"}"#, r#"{"schema":"metwatch.alert/1"}"#] {
             assert!(matches!(hear("metwatch/s/b/alert/a", body), Some(Received::Unreadable { .. })), "{body}");
         }

@@ -140,12 +140,12 @@ fn print(received: &Received, args: &Args) -> bool {
 }
 
 fn as_json(received: &Received) -> Option<String> {
-    let line = |kind: &str, from: &BoxName, payload: serde_json::Value| {
-        json!({"type": kind, "site": from.site, "box": from.box_id, "payload": payload})
-    };
+    let line = |kind: &str, from: &BoxName, payload: serde_json::Value| json!({"type": kind, "site": from.site, "box": from.box_id, "payload": payload});
     let value = match received {
         Received::Up => json!({"type": "up"}),
-        Received::Down(error) => json!({"type": "down", "code": crate::Explain::code(error), "sentence": error.to_string()}),
+        Received::Down(error) => {
+            json!({"type": "down", "code": crate::Explain::code(error), "sentence": error.to_string()})
+        }
         Received::Alert { again: true, .. } => return None,
         Received::Alert { from, alert, .. } => line("alert", from, json!(alert)),
         Received::Result { from, result } => line("result", from, json!(result)),
@@ -162,8 +162,18 @@ fn as_text(received: &Received, ack: Ack) -> Option<String> {
         Received::Up | Received::Down(_) | Received::Alert { again: true, .. } => None,
         Received::Alert { from, alert, .. } => Some(alert_block(from, alert, ack)),
         Received::Result { from, result } => Some(match result.probability {
-            Some(p) => format!("result  {}  study {}: risk {:.1} % ({DISCLAIMER})", place(from), clean(&result.study), p * 100.0),
-            None => format!("result  {}  study {}: no risk computed; {}", place(from), clean(&result.study), clean(&result.notes.join("; "))),
+            Some(p) => format!(
+                "result  {}  study {}: risk {:.1} % ({DISCLAIMER})",
+                place(from),
+                clean(&result.study),
+                p * 100.0
+            ),
+            None => format!(
+                "result  {}  study {}: no risk computed; {}",
+                place(from),
+                clean(&result.study),
+                clean(&result.notes.join("; "))
+            ),
         }),
         Received::Event { from, event } => {
             let study = event.study.as_ref().map(|s| format!("study {}: ", clean(s))).unwrap_or_default();
@@ -175,7 +185,9 @@ fn as_text(received: &Received, ack: Ack) -> Option<String> {
             Some(format!("status  {}  {state} ({})", place(from), clean(&status.reason)))
         }
         Received::AckSent { alert_id } => Some(format!("acknowledged alert {}", clean(alert_id))),
-        Received::Unreadable { topic } => Some(format!("a message on {} cannot be read (another version?)", clean(topic))),
+        Received::Unreadable { topic } => {
+            Some(format!("a message on {} cannot be read (another version?)", clean(topic)))
+        }
     }
 }
 
@@ -203,7 +215,11 @@ fn alert_block(from: &BoxName, alert: &AlertV1, ack: Ack) -> String {
         rule.clone(),
         format!("ALERT   study {} (revision {})   {}", clean(&alert.study), alert.revision, place(from)),
         format!("        {}", DISCLAIMER.to_uppercase()),
-        format!("risk    {:.1} % metachronous liver metastasis, group {}", alert.probability * 100.0, clean(&alert.group)),
+        format!(
+            "risk    {:.1} % metachronous liver metastasis, group {}",
+            alert.probability * 100.0,
+            clean(&alert.group)
+        ),
         format!("status  {status} (variant: {})", clean(&alert.variant)),
         format!("patient {patient}"),
     ];
