@@ -10,3 +10,4 @@ mod explain;
 pub use explain::{DISCLAIMER, Explain};
 
 pub mod volume;
+pub mod radiomics;

@@ -1,0 +1,141 @@
+//! Features against what PyRadiomics 3.1.0 computed (../shared/data/golden/radiomics), name by name and both ways.
+
+use crate::common::reference;
+use metwatch::radiomics::{RadiomicsError, Settings, Value, extract, extract_region};
+use metwatch::volume::{Image, decode_image};
+use metwatch::{Explain, radiomics};
+use serde_json::Value as Json;
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+/// Relative; the project's aim (its limit is 1e-6). The floor is for features that are zero but for rounding.
+const TOLERANCE: f64 = 1e-9;
+const FLOOR: f64 = 1e-12;
+/// Cases that are computed and equal; a case that starts to be refused fails the count.
+const CASES_MIN: usize = 87;
+
+fn image(path: &str) -> Option<Image> {
+    let file = match path.strip_prefix("out:") {
+        Some(own) => format!("golden/radiomics/{own}"),
+        None => path.to_string(),
+    };
+    let bytes = fs::read(reference("golden/radiomics").join("../..").join(file)).ok()?;
+    decode_image(&bytes).ok()
+}
+
+fn number(value: &Json) -> Option<f64> {
+    match value.as_str() {
+        Some("NaN") => Some(f64::NAN),
+        Some("Infinity") => Some(f64::INFINITY),
+        Some("-Infinity") => Some(f64::NEG_INFINITY),
+        _ => value.as_f64(),
+    }
+}
+
+fn differ(name: &str, a: f64, b: f64) -> Option<String> {
+    if a == b || (a.is_nan() && b.is_nan()) || (a - b).abs() <= TOLERANCE * b.abs() + FLOOR {
+        return None;
+    }
+    Some(format!("{name}: {a:?}, PyRadiomics {b:?}, relative {:e}", (a - b).abs() / b.abs()))
+}
+
+/// Differences between a diagnostic and its reference: numbers within the tolerance, all else equal.
+fn compare(name: &str, ours: &Value, theirs: &Json) -> Vec<String> {
+    match (ours, theirs) {
+        (Value::List(a, _), Json::Array(b)) if a.len() == b.len() => {
+            a.iter().zip(b).flat_map(|(a, b)| compare(name, a, b)).collect()
+        }
+        (Value::Map(a), Json::Object(b)) if a.iter().map(|e| &e.0).eq(b.keys()) => {
+            a.iter().zip(b.values()).flat_map(|(a, b)| compare(&format!("{name}/{}", a.0), &a.1, b)).collect()
+        }
+        (Value::Null, Json::Null) => Vec::new(),
+        (Value::Bool(a), Json::Bool(b)) if a == b => Vec::new(),
+        (Value::Text(a), Json::String(b)) if a == b => Vec::new(),
+        (Value::Int(a), Json::Number(b)) if b.as_i64() == Some(*a) => Vec::new(),
+        (Value::Float(a), Json::Number(b)) => differ(name, *a, b.as_f64().unwrap()).into_iter().collect(),
+        _ => vec![format!("{name}: {ours:?}, PyRadiomics {theirs}")],
+    }
+}
+
+enum Outcome {
+    Equal { features: usize },
+    /// Refused by the name of a key that is not supported.
+    Refused(String),
+    Wrong(Vec<String>),
+}
+
+fn check(case: &Path) -> Outcome {
+    let golden: Json = serde_json::from_str(&fs::read_to_string(case).unwrap()).unwrap();
+    let expected_error = golden["error"].as_object();
+    let text = fs::read_to_string(case.with_extension("params.yaml")).unwrap();
+    let settings = match (Settings::from_yaml(&text), expected_error) {
+        (Err(e @ RadiomicsError::Unsupported { .. }), _) => return Outcome::Refused(e.to_string()),
+        (Err(_), Some(_)) => return Outcome::Equal { features: 0 },
+        (Err(e), None) => return Outcome::Wrong(vec![format!("refused: {e}")]),
+        (Ok(settings), _) => match golden["label_argument"].as_u64() {
+            Some(label) => settings.with_label(label as u32),
+            None => settings,
+        },
+    };
+    let (image, mask) = (image(golden["image"].as_str().unwrap()), image(golden["mask"].as_str().unwrap()));
+    let (Some(image), Some(mask)) = (image, mask) else {
+        let fine = expected_error.is_some();
+        return if fine { Outcome::Equal { features: 0 } } else { Outcome::Refused("file not read".into()) };
+    };
+    let found = match (extract(&image, &mask, &settings), expected_error) {
+        (Err(_), Some(_)) => return Outcome::Equal { features: 0 },
+        (Ok(_), Some(error)) => return Outcome::Wrong(vec![format!("computed, but PyRadiomics says {error:?}")]),
+        (Err(error), None) => return Outcome::Wrong(vec![format!("{error}")]),
+        (Ok(found), None) => found,
+    };
+    let mut wrong = Vec::new();
+    let theirs = golden["features"].as_object().unwrap();
+    let names: Vec<&str> = found.table.rows.iter().map(|r| r.name.as_str()).collect();
+    let expected: Vec<&String> = theirs.keys().filter(|k| !k.starts_with("diagnostics_")).collect();
+    if names != expected {
+        wrong.push(format!("names or their order differ: {names:?}, PyRadiomics {expected:?}"));
+    }
+    for row in &found.table.rows {
+        match theirs.get(&row.name).and_then(number) {
+            Some(value) => wrong.extend(differ(&row.name, row.value, value)),
+            None => wrong.push(format!("{} has no reference value", row.name)),
+        }
+    }
+    let ours: Vec<_> = found.diagnostics.entries.iter().filter(|(n, _)| !n.contains("_Versions_")).collect();
+    let notes: Vec<_> = theirs.iter().filter(|(n, _)| n.starts_with("diagnostics_") && !n.contains("_Versions_")).collect();
+    if !ours.iter().map(|e| &e.0).eq(notes.iter().map(|e| e.0)) {
+        wrong.push(format!("diagnostics differ: {:?}", ours.iter().map(|e| &e.0).collect::<Vec<_>>()));
+    } else {
+        wrong.extend(ours.iter().zip(&notes).flat_map(|(a, b)| compare(&a.0, &a.1, b.1)));
+    }
+    if wrong.is_empty() { Outcome::Equal { features: names.len() } } else { Outcome::Wrong(wrong) }
+}
+
+#[test]
+fn features_equal_pyradiomics() {
+    let folder = reference("golden/radiomics");
+    let mut cases: Vec<_> = fs::read_dir(folder).unwrap().map(|e| e.unwrap().path()).collect();
+    cases.retain(|p| p.extension().is_some_and(|e| e == "json"));
+    cases.sort();
+    let (mut equal, mut features, mut refused, mut wrong) = (0, 0, BTreeMap::<String, usize>::new(), Vec::new());
+    for case in &cases {
+        let name = case.file_stem().unwrap().to_string_lossy().into_owned();
+        if std::env::var("CASE").is_ok_and(|only| !name.contains(&only)) {
+            continue;
+        }
+        match check(case) {
+            Outcome::Equal { features: n } => {
+                equal += 1;
+                features += n;
+            }
+            Outcome::Refused(why) => *refused.entry(why).or_default() += 1,
+            Outcome::Wrong(what) => wrong.push(format!("{name}: {} differences\n  {}", what.len(), what[..what.len().min(12)].join("\n  "))),
+        }
+    }
+    println!("{equal} of {} cases equal ({features} features); refused: {refused:#?}", cases.len());
+    assert!(wrong.is_empty(), "{} cases differ:\n{}", wrong.len(), wrong.join("\n"));
+    if std::env::var("CASE").is_err() {
+        assert!(equal >= CASES_MIN, "only {equal} cases are computed, {CASES_MIN} were");
+    }
+}
