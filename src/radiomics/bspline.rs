@@ -148,7 +148,7 @@ fn prefilter(line: &mut [f64]) {
         let back = 1.0 / z;
         let mut mirrored = z.powi(n as i32 - 1);
         let mut sum = line[0] + mirrored * line[n - 1];
-        mirrored *= mirrored * back;
+        mirrored = mirrored * mirrored * back;
         for v in &line[1..n - 1] {
             sum += (power + mirrored) * v;
             power *= z;

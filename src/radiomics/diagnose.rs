@@ -38,7 +38,8 @@ impl Notes {
 
     fn values(&mut self, name: &str, values: impl Iterator<Item = f64>) {
         let start = (0usize, 0.0, f64::INFINITY, f64::NEG_INFINITY);
-        let (n, sum, low, high) = values.fold(start, |(n, sum, low, high), v| (n + 1, sum + v, low.min(v), high.max(v)));
+        let (n, sum, low, high) =
+            values.fold(start, |(n, sum, low, high), v| (n + 1, sum + v, low.min(v), high.max(v)));
         self.add(format!("{name}_Mean"), Value::Float(sum / n as f64));
         self.add(format!("{name}_Minimum"), Value::Float(low));
         self.add(format!("{name}_Maximum"), Value::Float(high));

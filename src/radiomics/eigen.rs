@@ -153,6 +153,40 @@ fn inverse_iteration(diagonal: &[f64], beside: &[f64], value: f64) -> Vec<f64> {
     x
 }
 
+/// Solves m x = b (row after row) by elimination with row exchanges, and scales x to length 1; `None` if m is singular.
+pub(super) fn solve(mut m: Vec<f64>, mut b: Vec<f64>) -> Option<Vec<f64>> {
+    let n = b.len();
+    for k in 0..n {
+        let pivot = (k..n).max_by(|i, j| m[i * n + k].abs().total_cmp(&m[j * n + k].abs()))?;
+        if m[pivot * n + k] == 0.0 {
+            return None;
+        }
+        if pivot != k {
+            (0..n).for_each(|j| m.swap(pivot * n + j, k * n + j));
+            b.swap(pivot, k);
+        }
+        let (top, below) = m.split_at_mut((k + 1) * n);
+        let row = &top[k * n..];
+        for (i, other) in below.chunks_exact_mut(n).enumerate() {
+            let factor = other[k] / row[k];
+            if factor != 0.0 {
+                other[k..].iter_mut().zip(&row[k..]).for_each(|(o, r)| *o -= factor * r);
+                b[k + 1 + i] -= factor * b[k];
+            }
+        }
+    }
+    for k in (0..n).rev() {
+        let known: f64 = m[k * n + k + 1..(k + 1) * n].iter().zip(&b[k + 1..]).map(|(a, x)| a * x).sum();
+        b[k] = (b[k] - known) / m[k * n + k];
+    }
+    let norm = b.iter().map(|x| x * x).sum::<f64>().sqrt();
+    if !norm.is_finite() || norm == 0.0 {
+        return None;
+    }
+    b.iter_mut().for_each(|x| *x /= norm);
+    Some(b)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -168,6 +202,13 @@ mod tests {
     }
 
     #[test]
+    fn equations_are_solved_to_a_direction() {
+        let x = solve(vec![0.0, 2.0, 1.0, 1.0], vec![8.0, 7.0]).unwrap(); // 2 y = 8, x + y = 7: (3, 4)
+        assert!((x[0] - 0.6).abs() < 1e-14 && (x[1] - 0.8).abs() < 1e-14);
+        assert_eq!(solve(vec![1.0, 1.0, 1.0, 1.0], vec![1.0, 2.0]), None);
+    }
+
+    #[test]
     fn the_largest_eigenpair_solves_its_equation() {
         for n in [1, 2, 3, 10, 40] {
             let cell = |i: usize, j: usize| ((i * j + i + j) as f64 * 0.7).sin() + if i == j { 1.0 } else { 0.0 };
@@ -175,7 +216,11 @@ mod tests {
             let (value, vector) = largest(m.clone(), n);
             for i in 0..n {
                 let product: f64 = (0..n).map(|j| m[i * n + j] * vector[j]).sum();
-                assert!((product - value * vector[i]).abs() < 1e-12 * n as f64, "n {n}: {product} {}", value * vector[i]);
+                assert!(
+                    (product - value * vector[i]).abs() < 1e-12 * n as f64,
+                    "n {n}: {product} {}",
+                    value * vector[i]
+                );
             }
         }
         let (value, _) = largest(vec![0.0; 9], 3);

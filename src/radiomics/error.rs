@@ -56,7 +56,9 @@ pub enum RadiomicsError {
         tolerance: f64,
     },
     /// The region reaches beyond the image.
-    #[error("the bounding box of the region, {lower:?} to {upper:?} in voxels (x, y, z), is larger than the image ({size:?})")]
+    #[error(
+        "the bounding box of the region, {lower:?} to {upper:?} in voxels (x, y, z), is larger than the image ({size:?})"
+    )]
     OutsideImage {
         /// Lower corner.
         lower: [f64; 3],

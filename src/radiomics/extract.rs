@@ -44,7 +44,11 @@ pub fn extract(image: &Image, mask: &Image, settings: &Settings) -> Result<Extra
 }
 
 /// Features of one region of a CT volume; `mask` has shape (z, y, x) of the volume. The settings' label only names it.
-pub fn extract_region(volume: &Volume, mask: ArrayView3<bool>, settings: &Settings) -> Result<Extraction, RadiomicsError> {
+pub fn extract_region(
+    volume: &Volume,
+    mask: ArrayView3<bool>,
+    settings: &Settings,
+) -> Result<Extraction, RadiomicsError> {
     let grid = volume.geometry.shape_zyx();
     for shape in [mask.dim(), volume.hu.dim()] {
         if shape != grid {
@@ -63,10 +67,19 @@ pub fn extract_region(volume: &Volume, mask: ArrayView3<bool>, settings: &Settin
     run(image, roi, hash, settings)
 }
 
-fn run<T: Scalar>(image: Grid<T>, roi: Roi, mask_hash: Hash, settings: &Settings) -> Result<Extraction, RadiomicsError> {
+fn run<T: Scalar>(
+    image: Grid<T>,
+    roi: Roi,
+    mask_hash: Hash,
+    settings: &Settings,
+) -> Result<Extraction, RadiomicsError> {
     let mut notes = Notes { entries: Vec::new(), on: settings.additional_info };
-    notes.add("Versions_PyRadiomics", Value::Text("3.1.0".into()));
-    notes.add("Versions_metwatch", Value::Text(env!("CARGO_PKG_VERSION").into()));
+    // The five names are PyRadiomics' columns; what stands in them is what computed.
+    let ours = concat!("metwatch ", env!("CARGO_PKG_VERSION"), " (as PyRadiomics 3.1.0)");
+    notes.add("Versions_PyRadiomics", Value::Text(ours.into()));
+    for other in ["Numpy", "SimpleITK", "PyWavelet", "Python"] {
+        notes.add(format!("Versions_{other}"), Value::Text("not used".into()));
+    }
     notes.add("Configuration_Settings", Value::Map(settings.reported.clone()));
     notes.add("Configuration_EnabledImageTypes", settings.image_types.clone());
     notes.image(&image, "original");
@@ -82,7 +95,12 @@ fn run<T: Scalar>(image: Grid<T>, roi: Roi, mask_hash: Hash, settings: &Settings
 }
 
 /// From a loaded (and perhaps normalized) image on.
-fn prepared<T: Scalar>(image: Grid<T>, roi: Roi, mut notes: Notes, settings: &Settings) -> Result<Extraction, RadiomicsError> {
+fn prepared<T: Scalar>(
+    image: Grid<T>,
+    roi: Roi,
+    mut notes: Notes,
+    settings: &Settings,
+) -> Result<Extraction, RadiomicsError> {
     let mut warnings = Vec::new();
     match (settings.resampled_spacing, settings.interpolator) {
         (Some(spacing), Some(interpolator)) => {
@@ -130,7 +148,7 @@ fn measured<T: Scalar>(
     let float32 = T::BYTES == 4 && !T::INTEGER;
     let values = part(&view, bounds).mapv(Scalar::as_f64);
     classes("original", values.view(), &roi, bounds, float32, settings, &mut table, &mut warnings)?;
-    Ok(Extraction { table, diagnostics: Diagnostics { entries: notes.entries }, warnings })
+    Ok(Extraction { features: table, diagnostics: Diagnostics { entries: notes.entries }, warnings })
 }
 
 /// Spacing in mm, (z, y, x).

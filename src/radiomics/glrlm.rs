@@ -56,7 +56,13 @@ pub(super) fn compute(levels: &Levels, spacing: [f64; 3], settings: &Settings) -
     ]
 }
 
-fn weighted(levels: &Levels, angles: &[[i32; 3]], runs: &[Option<Runs>], norm: Weighting, spacing: [f64; 3]) -> SizeMatrix {
+fn weighted(
+    levels: &Levels,
+    angles: &[[i32; 3]],
+    runs: &[Option<Runs>],
+    norm: Weighting,
+    spacing: [f64; 3],
+) -> SizeMatrix {
     let mut cells = std::collections::BTreeMap::new();
     for (angle, runs) in angles.iter().zip(runs) {
         let weight = if norm == Weighting::None { 1.0 } else { norm.distance(*angle, spacing) };

@@ -30,7 +30,9 @@ impl Roi {
     /// The smallest box around the region, and its number of voxels.
     pub fn bounds(&self) -> Option<(Bounds, usize)> {
         let (mut low, mut high, mut n) = ([usize::MAX; 3], [0; 3], 0);
-        for ((z, plane), y) in self.inside.outer_iter().enumerate().flat_map(|p| (0..p.1.dim().0).map(move |y| (p.clone(), y))) {
+        for ((z, plane), y) in
+            self.inside.outer_iter().enumerate().flat_map(|p| (0..p.1.dim().0).map(move |y| (p.clone(), y)))
+        {
             let row = plane.slice(s![y, ..]);
             let mut last = None;
             for (x, _) in row.iter().enumerate().filter(|(_, inside)| **inside) {
@@ -140,7 +142,12 @@ pub(super) fn crop<T: Scalar>(image: &Grid<T>, roi: &Roi, b: Bounds, pad: usize)
 }
 
 /// Keeps the voxels of the region whose value lies in `resegmentRange` (closed).
-pub(super) fn resegment<T: Scalar>(image: &Grid<T>, roi: &Roi, range: &[f64], settings: &Settings) -> Result<Roi, RadiomicsError> {
+pub(super) fn resegment<T: Scalar>(
+    image: &Grid<T>,
+    roi: &Roi,
+    range: &[f64],
+    settings: &Settings,
+) -> Result<Roi, RadiomicsError> {
     let values = || image.voxels.iter().zip(&roi.inside).filter(|(_, inside)| **inside).map(|(v, _)| v.as_f64());
     let limit: Box<dyn Fn(f64) -> f64> = match settings.resegment_mode {
         ResegmentMode::Absolute => Box::new(|v| v),
@@ -180,7 +187,13 @@ pub(super) fn normalize<T: Scalar>(image: &Grid<T>, settings: &Settings) -> Resu
     let scale = 1.0 / sd;
     let voxels = image.voxels.mapv(|v| {
         let z = (v.as_f64() - mean) * scale;
-        (if z > limit { limit } else if z < -limit { -limit } else { z }) * settings.normalize_scale
+        (if z > limit {
+            limit
+        } else if z < -limit {
+            -limit
+        } else {
+            z
+        }) * settings.normalize_scale
     });
     Ok(Grid { voxels: CowArray::from(voxels), geometry: image.geometry.clone() })
 }

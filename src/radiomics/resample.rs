@@ -211,3 +211,38 @@ fn linear<T: Scalar>(view: &ArrayView3<T>, row: &mut [T], line: Line) {
         *out = T::from_f64(a + (b - a) * d[2]);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_inverse_is_one() {
+        let m = [[0.8, -0.5, 0.1], [0.3, 0.9, -0.2], [0.2, 0.1, 2.5]];
+        let back = inverse(m);
+        for r in 0..3 {
+            for c in 0..3 {
+                let v: f64 = (0..3).map(|k| back[r][k] * m[k][c]).sum();
+                assert!((v - f64::from(u8::from(r == c))).abs() < 1e-14, "{r} {c} {v}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_grid_onto_itself_changes_nothing() {
+        let (c, s) = (0.8, 0.6);
+        let geometry = Geometry {
+            size: [5, 4, 3],
+            spacing_mm: [0.5, 2.0, 3.0],
+            origin_mm: [1.0, -2.0, 3.0],
+            direction: [[c, -s, 0.0], [s, c, 0.0], [0.0, 0.0, -1.0]],
+        };
+        let values = Array3::from_shape_fn((3, 4, 5), |(z, y, x)| (x * x + 10 * y + 100 * z) as f32);
+        for by in [Interpolator::Nearest, Interpolator::Linear, Interpolator::BSpline] {
+            let found = sample(values.view(), &geometry, &geometry, by);
+            for (a, b) in found.iter().zip(&values) {
+                assert!((a - b).abs() < 1e-3, "{by:?}: {a} {b}");
+            }
+        }
+    }
+}

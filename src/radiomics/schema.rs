@@ -157,10 +157,13 @@ fn value(yaml: &Yaml, depth: usize) -> Result<Value, RadiomicsError> {
         Yaml::Null => Value::Null,
         Yaml::Boolean(v) => Value::Bool(*v),
         Yaml::Integer(v) => Value::Int(*v),
-        Yaml::Real(text) => match yaml.as_f64() {
-            Some(v) => Value::Float(v),
-            None => return refuse(format!("{text} is not a number")),
-        },
+        // yaml-rust2 takes words such as `infinity` for numbers; to YAML they are text.
+        Yaml::Real(text) => {
+            match yaml.as_f64().filter(|_| !text.trim_start_matches(['+', '-']).starts_with(char::is_alphabetic)) {
+                Some(v) => Value::Float(v),
+                None => Value::Text(text.clone()),
+            }
+        }
         Yaml::String(text) => Value::Text(text.clone()),
         Yaml::Array(items) => Value::List(items.iter().map(|i| value(i, depth + 1)).collect::<Result<_, _>>()?, false),
         Yaml::Hash(entries) => {
@@ -251,7 +254,8 @@ fn setting(s: &mut Settings, key: &str, value: &Value) -> Result<(), RadiomicsEr
         "preCrop" => s.pre_crop = k.bool()?,
         "padDistance" => s.pad_distance = k.int(0, 10_000)? as usize,
         "distances" => {
-            let found = k.list()?.iter().map(|v| Key { path: k.path, value: v }.int(1, DISTANCE_MAX).map(|d| d as usize));
+            let found =
+                k.list()?.iter().map(|v| Key { path: k.path, value: v }.int(1, DISTANCE_MAX).map(|d| d as usize));
             s.distances = found.collect::<Result<_, _>>()?;
             if s.distances.is_empty() {
                 return Err(bad(k.path, value, "at least one distance"));
@@ -412,6 +416,7 @@ mod tests {
         assert_eq!(get("geometryTolerance"), Some(Value::Float(0.5)));
         assert!(settings.normalize);
         assert_eq!(settings.bins, Bins::Width(5.0));
+        assert_eq!(read("setting: {weightingNorm: infinity}").unwrap().weighting, Some(Weighting::Infinity));
     }
 
     #[test]

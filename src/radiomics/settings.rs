@@ -301,7 +301,8 @@ mod tests {
 
     #[test]
     fn listed_features_come_in_the_order_of_the_file() {
-        let (found, warnings) = Settings::wanted(Class::Glcm, &["MCC".into(), "Dissimilarity".into(), "Contrast".into()]);
+        let (found, warnings) =
+            Settings::wanted(Class::Glcm, &["MCC".into(), "Dissimilarity".into(), "Contrast".into()]);
         assert_eq!(found.iter().map(|d| d.name).collect::<Vec<_>>(), ["MCC", "Contrast"]);
         assert_eq!(warnings, ["radiomics.glcm: Feature Dissimilarity is deprecated, use with caution!"]);
     }

@@ -116,7 +116,8 @@ fn measure(counts: &[[i64; 4]; 256], spacing: [f64; 3]) -> (f64, f64) {
         let n = count[0] as f64;
         let place: [f64; 3] = std::array::from_fn(|a| count[a + 1] as f64 * spacing[a]);
         for triangle in TRIANGLES[index] {
-            let [a, b, c] = triangle.map(|edge| std::array::from_fn(|d| f64::from(MIDDLES[edge][d]) * 0.5 * spacing[d]));
+            let [a, b, c] =
+                triangle.map(|edge| std::array::from_fn(|d| f64::from(MIDDLES[edge][d]) * 0.5 * spacing[d]));
             let normal = cross(minus(a, c), minus(b, c));
             area += n * 0.5 * dot(normal, normal).sqrt();
             // The tetrahedron to the origin of a triangle that is moved by p: det(a, b, c) + p . normal.
@@ -172,7 +173,8 @@ fn farthest(points: &[[i32; 3]], spacing: [f64; 3]) -> f64 {
         place(p).iter().zip(&mut middle).for_each(|(v, m)| *m += v / points.len() as f64);
     }
     // Far from the middle first: two points lie no farther apart than the sum of their distances to it.
-    let mut ranked: Vec<(f64, [f64; 3])> = points.iter().map(place).map(|p| (dot(minus(p, middle), minus(p, middle)).sqrt(), p)).collect();
+    let mut ranked: Vec<(f64, [f64; 3])> =
+        points.iter().map(place).map(|p| (dot(minus(p, middle), minus(p, middle)).sqrt(), p)).collect();
     ranked.sort_unstable_by(|a, b| b.0.total_cmp(&a.0));
     let mut best = 0.0f64;
     for (i, (far, a)) in ranked.iter().enumerate() {

@@ -38,7 +38,8 @@ impl SizeMatrix {
         let by_level = marginal(self.cells.iter().map(|c| (c.0, c.2)));
         let by_size = marginal(self.cells.iter().map(|c| (c.1, c.2)));
         let over = |m: &[(f64, f64)], f: &dyn Fn(f64) -> f64| m.iter().map(|(v, c)| c * f(*v)).sum::<f64>() / n;
-        let cells = |f: &dyn Fn(f64, f64) -> f64| self.cells.iter().map(|(i, j, c)| c * f(i * i, j * j)).sum::<f64>() / n;
+        let cells =
+            |f: &dyn Fn(f64, f64) -> f64| self.cells.iter().map(|(i, j, c)| c * f(i * i, j * j)).sum::<f64>() / n;
         let squares = |m: &[(f64, f64)]| m.iter().map(|(_, c)| c * c).sum::<f64>();
         let variance = |m: &[(f64, f64)]| {
             let mean = over(m, &|v| v);

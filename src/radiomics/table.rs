@@ -58,7 +58,7 @@ impl Diagnostics {
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Extraction {
     /// The features.
-    pub table: FeatureTable,
+    pub features: FeatureTable,
     /// Where they come from; empty with `additionalInfo: false`.
     pub diagnostics: Diagnostics,
     /// PyRadiomics' warnings, in order, with the name of its logger.

@@ -111,7 +111,8 @@ mod tests {
 
     #[test]
     fn maps_are_written_as_python_does() {
-        let map = Value::Map(vec![("a".into(), Value::Null), ("b".into(), Value::List(vec![Value::Float(1.0)], false))]);
+        let map =
+            Value::Map(vec![("a".into(), Value::Null), ("b".into(), Value::List(vec![Value::Float(1.0)], false))]);
         assert_eq!(map.to_python(), "{'a': None, 'b': [1.0]}");
         assert_eq!(Value::ints(&[1, 2]).to_python(), "(1, 2)");
     }
