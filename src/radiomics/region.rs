@@ -30,10 +30,9 @@ impl Roi {
     /// The smallest box around the region, and its number of voxels.
     pub fn bounds(&self) -> Option<(Bounds, usize)> {
         let (mut low, mut high, mut n) = ([usize::MAX; 3], [0; 3], 0);
-        for ((z, plane), y) in
-            self.inside.outer_iter().enumerate().flat_map(|p| (0..p.1.dim().0).map(move |y| (p.clone(), y)))
-        {
-            let row = plane.slice(s![y, ..]);
+        let (_, ny, _) = self.inside.dim();
+        for (line, row) in self.inside.rows().into_iter().enumerate() {
+            let (z, y) = (line / ny, line % ny);
             let mut last = None;
             for (x, _) in row.iter().enumerate().filter(|(_, inside)| **inside) {
                 if last.is_none() {

@@ -220,9 +220,9 @@ mod tests {
     fn the_inverse_is_one() {
         let m = [[0.8, -0.5, 0.1], [0.3, 0.9, -0.2], [0.2, 0.1, 2.5]];
         let back = inverse(m);
-        for r in 0..3 {
+        for (r, row) in back.iter().enumerate() {
             for c in 0..3 {
-                let v: f64 = (0..3).map(|k| back[r][k] * m[k][c]).sum();
+                let v: f64 = row.iter().zip(&m).map(|(b, m)| b * m[c]).sum();
                 assert!((v - f64::from(u8::from(r == c))).abs() < 1e-14, "{r} {c} {v}");
             }
         }

@@ -267,7 +267,7 @@ mod tests {
         let mut seed = 7u64;
         let mask = Array3::from_shape_fn((6, 7, 8), |_| {
             seed = seed.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-            (seed >> 33) % 3 == 0
+            (seed >> 33).is_multiple_of(3)
         });
         let spacing = [2.5, 0.9, 0.8];
         let vertices = Mesh::new(mask.view(), spacing).vertices;
