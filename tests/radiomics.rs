@@ -1,12 +1,14 @@
 //! Features against what PyRadiomics 3.1.0 computed (../shared/data/golden/radiomics), name by name and both ways.
 
 use crate::common::reference;
-use metwatch::radiomics::{RadiomicsError, Settings, Value, extract};
-use metwatch::volume::{Image, decode_image};
+use metwatch::Explain;
+use metwatch::radiomics::{RadiomicsError, Settings, Value, extract, extract_region};
+use metwatch::volume::{Image, Region, Voxels, decode_image};
 use serde_json::Value as Json;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 
 /// Relative; the project's aim (its limit is 1e-6). The floor is for features that are zero but for rounding.
 const TOLERANCE: f64 = 1e-9;
@@ -148,4 +150,102 @@ fn features_equal_pyradiomics() {
     if std::env::var("CASE").is_err() {
         assert!(equal >= CASES_MIN, "only {equal} cases are computed, {CASES_MIN} were");
     }
+}
+
+/// The tiny image and its ball, with PyRadiomics' defaults.
+fn tiny() -> (Image, Image) {
+    let read = |name: &str| image(&format!("out:inputs/{name}")).expect("the inputs are readable");
+    (read("tiny_image.nii.gz"), read("tiny_ball.nii.gz"))
+}
+
+#[test]
+fn threads_do_not_change_a_bit() {
+    let (image, mask) =
+        (image("pyradiomics/brain1_image.nrrd").unwrap(), image("pyradiomics/brain1_label.nrrd").unwrap());
+    let settings = Settings::from_yaml("setting: {resampledPixelSpacing: [1, 1, 1], distances: [1, 2]}").unwrap();
+    let with = |threads| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        pool.install(|| extract(&image, &mask, &settings)).unwrap().features
+    };
+    let one = with(1);
+    for threads in [2, 3, 8] {
+        for (a, b) in one.rows.iter().zip(with(threads).rows) {
+            assert_eq!(a.value.to_bits(), b.value.to_bits(), "{} with {threads} threads", a.name);
+        }
+    }
+}
+
+#[test]
+fn a_region_of_a_volume_has_the_features_of_its_files() {
+    let (image, mask) = tiny();
+    let settings = Settings::default();
+    let files = extract(&image, &mask, &settings).unwrap();
+    let inside = mask.to_labels().unwrap().mapv(|v| v == 1);
+    let region = extract_region(&image.to_volume().unwrap(), inside.view(), &settings).unwrap();
+    assert_eq!(files.features, region.features);
+    assert_eq!(files.features.rows.len(), 107);
+    let marked = region.features.of(Region::Liver);
+    assert!(marked.rows.iter().all(|row| row.region == Some(Region::Liver)));
+    assert_eq!(marked.value("original_shape_VoxelVolume").map(|v| (v * 1e6).round() / 1e6), Some(998.999988));
+}
+
+#[test]
+fn what_cannot_be_measured_says_so_with_a_code() {
+    let (image, mask) = tiny();
+    let code = |image: &Image, mask: &Image, settings: &Settings| extract(image, mask, settings).unwrap_err().code();
+    let usual = Settings::default();
+    assert_eq!(code(&image, &mask, &usual.clone().with_label(9)), "radiomics.missing-label");
+    let mut empty = mask.clone();
+    empty.voxels = Voxels::U8(empty.to_labels().unwrap().mapv(|_| 0));
+    assert_eq!(code(&image, &empty, &usual), "radiomics.empty-mask");
+    let mut moved = mask.clone();
+    moved.geometry.origin_mm[2] += 1.0;
+    assert_eq!(code(&image, &moved, &usual), "radiomics.geometry-mismatch");
+    let mut broken = image.clone();
+    broken.voxels = Voxels::F32(image.voxels.to_f32().mapv(|_| f32::NAN));
+    assert_eq!(code(&broken, &mask, &usual), "radiomics.not-finite");
+    let fine = Settings::from_yaml("setting: {binWidth: 0.0001}").unwrap();
+    assert_eq!(code(&image, &mask, &fine), "radiomics.too-many-levels");
+    let huge = Settings::from_yaml("setting: {resampledPixelSpacing: [0.0001, 0.0001, 0.0001]}").unwrap();
+    assert_eq!(code(&image, &mask, &huge), "radiomics.grid-too-large");
+}
+
+fn metwatch(arguments: &[&str]) -> (bool, String, String) {
+    let done = Command::new(env!("CARGO_BIN_EXE_metwatch")).arg("extract").args(arguments).output().unwrap();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (done.status.success(), text(&done.stdout), text(&done.stderr))
+}
+
+#[test]
+fn a_list_of_cases_has_the_columns_of_pyradiomics() {
+    let folder = reference("golden/radiomics/cli");
+    let (list, params) = (folder.join("batch.csv"), folder.join("params.yaml"));
+    let arguments = ["--batch", list.to_str().unwrap(), "--param", params.to_str().unwrap(), "--jobs", "2"];
+    let (fine, out, err) = metwatch(&arguments);
+    assert!(fine, "{err}");
+    let golden = fs::read_to_string(folder.join("batch.csv.out")).unwrap();
+    assert_eq!(out.lines().next(), golden.lines().next());
+    assert_eq!(out.lines().count(), golden.lines().count());
+    // The last two cases, one voxel and a line, keep their inputs and have no values.
+    assert_eq!(
+        out.lines().last().map(|l| l.trim_start_matches("../inputs/").replace("../inputs/", "")),
+        golden.lines().last().map(String::from)
+    );
+    assert!(err.contains("case 3: ") && err.contains("case 4: "), "{err}");
+}
+
+#[test]
+fn one_case_is_printed_as_json_with_full_precision() {
+    let folder = reference("golden/radiomics/inputs");
+    let place = |name: &str| folder.join(name).to_str().unwrap().to_string();
+    let (fine, out, err) = metwatch(&[&place("tiny_image.nii.gz"), &place("tiny_ball.nii.gz"), "--json"]);
+    assert!(fine, "{err}");
+    let found: Json = serde_json::from_str(&out).unwrap();
+    let (image, mask) = tiny();
+    let expected = extract(&image, &mask, &Settings::default()).unwrap();
+    for row in expected.features.rows {
+        assert_eq!(found["features"][&row.name].as_f64().map(f64::to_bits), Some(row.value.to_bits()), "{}", row.name);
+    }
+    let (fine, _, err) = metwatch(&[&place("no_such.nii.gz"), &place("tiny_ball.nii.gz")]);
+    assert!(!fine && err.contains("no_such.nii.gz"), "{err}");
 }
