@@ -1,6 +1,7 @@
 //! Gray levels: bins of fixed width or number, as PyRadiomics cuts them, in a padded volume that kernels can scan.
 
 use super::RadiomicsError;
+use super::resample::GRID_MAX;
 use super::settings::{Bins, Settings};
 use ndarray::{ArrayView3, s};
 
@@ -100,6 +101,11 @@ pub(super) fn discretize(
     let (nz, ny, nx) = values.dim();
     let far = settings.distances.iter().copied().max().unwrap_or(1);
     let pad = far.min(nz.max(ny).max(nx)).max(1);
+    // Run lengths are counted in 16 bits, zones by 32 bit places.
+    let voxels = (nz + 2 * pad) as u64 * (ny + 2 * pad) as u64 * (nx + 2 * pad) as u64;
+    if voxels > GRID_MAX || nz.max(ny).max(nx) > usize::from(u16::MAX) {
+        return Err(RadiomicsError::GridTooLarge { voxels, limit: GRID_MAX });
+    }
     let mut levels = Levels {
         shape: [nz, ny, nx],
         pad,

@@ -108,10 +108,10 @@ pub enum RadiomicsError {
         /// Allowed.
         limit: usize,
     },
-    /// A resampled grid that is too large.
-    #[error("resampling gives {voxels} voxels; at most {limit} are computed")]
+    /// A resampled grid, or the box of a region, that is too large.
+    #[error("the grid of the region has {voxels} voxels; at most {limit}, and 65535 along an axis, are computed")]
     GridTooLarge {
-        /// Voxels of the new grid.
+        /// Voxels of the grid.
         voxels: u64,
         /// Allowed.
         limit: u64,
@@ -166,7 +166,7 @@ impl Explain for RadiomicsError {
             Self::Resegmented { .. } => "widen resegmentRange",
             Self::NotFinite { .. } => "replace NaN and infinite values",
             Self::TooManyLevels { .. } => "raise binWidth, or set binCount",
-            Self::GridTooLarge { .. } => "raise resampledPixelSpacing",
+            Self::GridTooLarge { .. } => "raise resampledPixelSpacing, or check the mask",
             Self::Shape { .. } => "give the mask on the grid of the image",
         }
     }
