@@ -26,3 +26,4 @@ pub mod store;
 // top
 pub mod cli;
 pub mod service;
+pub mod radiomics;
