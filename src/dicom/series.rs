@@ -278,29 +278,31 @@ pub fn plan_series(headers: &[Header]) -> Result<SeriesPlan, SeriesError> {
             Err(error) => errors.push((size, error)),
         }
     }
-    let several = || {
-        let sizes = sizes.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-        SeriesError::SeveralStacks { count: sizes.split(',').count(), sizes }
-    };
+    // Of several volumes that can be made, the only one that may be analyzed is meant.
+    if plans.iter().filter(|p| p.refusals.is_empty()).count() == 1 {
+        plans.retain(|p| p.refusals.is_empty());
+    }
     let all: usize = sizes.iter().sum();
-    match (plans.len(), errors.into_iter().max_by_key(|(size, _)| *size)) {
-        (1, left_out) => {
+    let largest_error = errors.into_iter().max_by_key(|(size, _)| *size);
+    match (plans.len(), largest_error) {
+        (1, _) => {
             let mut plan = plans.remove(0);
-            if left_out.is_some() {
-                let n = all - plan.slices.len();
-                notes.push(Note::new(
-                    "series.stacks-left-out",
-                    format!("{n} slices of other stacks in the series were left out"),
-                ));
+            let left_out = all - plan.slices.len();
+            if left_out > 0 {
+                let sentence = format!("{left_out} slices of other stacks in the series were left out");
+                notes.push(Note::new("series.stacks-left-out", sentence));
             }
             notes.append(&mut plan.notes);
             Ok(SeriesPlan { notes, ..plan })
         }
-        // Several errors: the reason of the stack that is nearly all of the series is the reason.
-        (0, Some((size, error))) if sizes.len() == 1 || size * 5 >= all * 4 => Err(error),
-        (0, Some((size, _))) if size < SLICES_MIN => Err(SeriesError::TooFewSlices { count: size }),
         (0, None) => Err(SeriesError::Empty),
-        _ => Err(several()),
+        // The reason of the stack that is nearly all of the series is the reason.
+        (0, Some((size, error))) if size * 5 >= all * 4 => Err(error),
+        (0, Some((size, _))) if size < SLICES_MIN => Err(SeriesError::TooFewSlices { count: size }),
+        _ => {
+            let listed = sizes.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+            Err(SeriesError::SeveralStacks { count: sizes.len(), sizes: listed })
+        }
     }
 }
 
