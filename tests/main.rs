@@ -3,3 +3,4 @@
 mod alert;
 mod common;
 mod rooms;
+mod store;

@@ -13,6 +13,12 @@ pub enum StoreError {
         /// The store's directory.
         directory: PathBuf,
     },
+    /// No store was made there yet.
+    #[error("there is no store in {}", directory.display())]
+    NoStore {
+        /// The directory.
+        directory: PathBuf,
+    },
     /// The disk is full.
     #[error("no space left on the disk while {doing}: nothing of it was kept")]
     NoSpace {
@@ -95,14 +101,6 @@ pub enum StoreError {
         /// What does not hold.
         why: String,
     },
-    /// A backup that cannot be used.
-    #[error("the backup {} cannot be used: {why}", path.display())]
-    BadBackup {
-        /// The file.
-        path: PathBuf,
-        /// Why not.
-        why: String,
-    },
     /// The engine below panicked.
     #[error("the storage engine broke down while {doing}")]
     Panicked {
@@ -115,6 +113,7 @@ impl Explain for StoreError {
     fn code(&self) -> &'static str {
         match self {
             Self::Locked { .. } => "store.locked",
+            Self::NoStore { .. } => "store.none",
             Self::NoSpace { .. } => "store.no-space",
             Self::Io { .. } => "store.io",
             Self::Damaged { .. } => "store.damaged",
@@ -126,7 +125,6 @@ impl Explain for StoreError {
             Self::DuplicateMessage { .. } => "store.duplicate-message",
             Self::AlertEndsAtStation { .. } => "store.alert-ends-at-station",
             Self::AuditBroken { .. } => "store.audit-broken",
-            Self::BadBackup { .. } => "store.bad-backup",
             Self::Panicked { .. } => "store.panicked",
         }
     }
@@ -134,6 +132,9 @@ impl Explain for StoreError {
     fn advice(&self) -> &'static str {
         match self {
             Self::Locked { .. } => "use the console of the running service, or stop the service first",
+            Self::NoStore { .. } => {
+                "give the directory that the service's configuration names, and start the service once"
+            }
             Self::NoSpace { .. } => {
                 "free space on the store's disk and restart the service; senders repeat what was not acknowledged"
             }
@@ -151,7 +152,6 @@ impl Explain for StoreError {
             Self::DuplicateMessage { .. } => "derive message ids from all that makes a message unique",
             Self::AlertEndsAtStation { .. } => "acknowledge the alert at a station",
             Self::AuditBroken { .. } => "keep the store's directory as evidence and find out who could write to it",
-            Self::BadBackup { .. } => "use another backup",
             Self::Panicked { .. } => "restart the service; if it happens again, check the disk and the free space",
         }
     }

@@ -10,7 +10,7 @@
 //! Main types: [`Store`]; its rows [`StudyV1`], [`ObjectV1`], [`OutboxV1`], [`ClinicalV1`], [`AuditV1`]; [`SpoolFile`]; [`OpenNotice`] for
 //! what a start found. All functions block their thread for the disk: call them from a thread that may wait. A directory holds
 //! ```text
-//! lock   trees-000001/   spool/S000001/<name>-<sha256>.<ext>   status/S000001.json   store.broken-20261125T081500Z/
+//! lock   confirmed   trees-000001/   spool/S000001/<name>-<sha256>.<ext>   status/S000001.json   store.broken-20261125T081500Z/
 //! ```
 //! **Invariant:** the store knows neither the clock nor DICOM, MQTT or risks: time comes in as `now_ms`, contents as bytes and JSON text.
 #![expect(
@@ -22,6 +22,7 @@ mod audit;
 mod check;
 mod clinical;
 mod error;
+mod mark;
 mod open;
 mod outbox;
 mod record;

@@ -1,10 +1,11 @@
 //! Opening: alone, within a time limit, and with everything read once. Damage is moved aside and reported, never deleted.
 
 use super::check::{Census, census};
+use super::mark::{self, Mark};
 use super::record::SCHEMA;
 use super::spool::{self, Spool, list, make_folder, sync_folder};
 use super::status;
-use super::trees::{Table, Trees, guarded};
+use super::trees::{STUDIES, Table, Trees, guarded};
 use super::{Inner, Store, StoreError};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -19,9 +20,10 @@ use std::time::Duration;
 const OPEN_LIMIT: Duration = Duration::from_secs(90);
 /// sled lets go of its lock a little after its last handle is gone: wait this many times 20 ms.
 const LOCK_TRIES: u32 = 150;
+/// The file whose lock says that the store is in use.
+pub(super) const LOCK: &str = "lock";
 const TREES: &str = "trees-";
-/// Row of `Meta`: unnamed files are to be kept at the next start, since the rows come from a backup.
-pub(super) const RESTORED: &[u8] = b"restored";
+const ASIDE: &str = "store.broken-";
 
 /// What a start found and did; each is to be told to an administrator.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,6 +54,11 @@ pub enum OpenNotice {
         /// The file, below the store's directory.
         path: String,
     },
+    /// Confirmed changes are missing at the end: sled took a damaged page for the torn end of a crash.
+    ConfirmedLost {
+        /// How many transactions.
+        n_transactions: u64,
+    },
     /// The study's row is older than what its status file tells: the disk lost what it had confirmed, or an older copy was put back.
     RolledBack {
         /// The study.
@@ -67,6 +74,7 @@ impl OpenNotice {
             Self::LeftoversRemoved { .. } => "store.leftovers-removed",
             Self::UnnamedKept { .. } => "store.unnamed-kept",
             Self::FileMissing { .. } => "store.file-missing",
+            Self::ConfirmedLost { .. } => "store.confirmed-lost",
             Self::RolledBack { .. } => "store.rolled-back",
         }
     }
@@ -89,6 +97,12 @@ impl fmt::Display for OpenNotice {
                 write!(f, "{n_files} files that the store does not name were kept in {}", to.display())
             }
             Self::FileMissing { study, path } => write!(f, "{path} of study {study} is missing: send the series again"),
+            Self::ConfirmedLost { n_transactions } => {
+                write!(
+                    f,
+                    "the last {n_transactions} changes that were confirmed are missing: check the disk, send the last series again"
+                )
+            }
             Self::RolledBack { study } => {
                 write!(f, "study {study} is older than it was before: send the series again, and check the disk")
             }
@@ -117,9 +131,14 @@ pub(super) fn open(directory: &Path, now_ms: i64) -> Result<(Store, Vec<OpenNoti
     for folder in [directory.to_path_buf(), newest(directory)?.unwrap_or_default()] {
         sync_folder(&folder)?;
     }
-    sweep(directory, &trees, &census, fresh, now_ms, &mut notices)?;
+    let mark = Mark::open(directory)?;
+    let n_transactions = mark.value().saturating_sub(trees.commits()?);
+    if 0 < n_transactions {
+        notices.push(OpenNotice::ConfirmedLost { n_transactions });
+    }
+    sweep(directory, &trees, &census, fresh || 0 < n_transactions, now_ms, &mut notices)?;
     let told = status::serials(directory)?;
-    let store = assemble(directory, trees, lock);
+    let store = assemble(directory, trees, mark, lock)?;
     for (number, serial) in &census.studies {
         if told.get(number) != Some(&Some(*serial)) {
             store.write_status(number);
@@ -133,17 +152,20 @@ pub(super) fn open(directory: &Path, now_ms: i64) -> Result<(Store, Vec<OpenNoti
 
 /// Opens an existing store to look at it: nothing is made, swept or moved; damage is an error.
 pub(super) fn inspect(directory: &Path) -> Result<Store, StoreError> {
-    let missing = || StoreError::Io {
-        doing: format!("opening the store in {}", directory.display()),
-        source: std::io::ErrorKind::NotFound.into(),
-    };
+    let missing = || StoreError::NoStore { directory: directory.into() };
     let folder = newest(directory)?.ok_or_else(missing)?;
     let lock = lock(directory)?;
     let (trees, _) = open_guarded(&folder)?;
-    Ok(assemble(directory, trees, lock))
+    let mark = Mark::open(directory)?;
+    let (confirmed, commits) = (mark.value(), trees.commits()?);
+    if confirmed > commits {
+        return Err(StoreError::damaged(format!("the last {} confirmed changes are missing", confirmed - commits)));
+    }
+    assemble(directory, trees, mark, lock)
 }
 
-fn assemble(directory: &Path, trees: Trees, lock: File) -> Store {
+fn assemble(directory: &Path, mut trees: Trees, mark: Mark, lock: File) -> Result<Store, StoreError> {
+    trees.follow(mark)?;
     let inner = Inner {
         directory: directory.into(),
         spool: Spool::new(directory),
@@ -153,12 +175,12 @@ fn assemble(directory: &Path, trees: Trees, lock: File) -> Store {
         status: Mutex::new(()),
         _lock: lock,
     };
-    Store { inner: Arc::new(inner) }
+    Ok(Store { inner: Arc::new(inner) })
 }
 
 /// The lock of the whole directory, spool included; it goes with the process.
-pub(super) fn lock(directory: &Path) -> Result<File, StoreError> {
-    let path = directory.join("lock");
+fn lock(directory: &Path) -> Result<File, StoreError> {
+    let path = directory.join(LOCK);
     let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path);
     let file = file.map_err(|e| StoreError::file("opening", &path, e))?;
     match file.try_lock() {
@@ -174,17 +196,17 @@ fn generation(path: &Path) -> Option<u32> {
 }
 
 /// The folder of trees in use: the one with the highest number.
-pub(super) fn newest(directory: &Path) -> Result<Option<PathBuf>, StoreError> {
+fn newest(directory: &Path) -> Result<Option<PathBuf>, StoreError> {
     let found = list(directory)?.into_iter().filter_map(|path| Some((generation(&path)?, path)));
     Ok(found.max().map(|(_, path)| path))
 }
 
 /// The folder for new trees. Its number was never used here, so that a thread which still hangs in a damaged store cannot write into the
 /// new one: sled names its snapshots by path.
-pub(super) fn next_folder(directory: &Path) -> Result<PathBuf, StoreError> {
+fn next_folder(directory: &Path) -> Result<PathBuf, StoreError> {
     let mut last = 0;
     for path in list(directory)? {
-        let aside = path.file_name().is_some_and(|n| n.to_string_lossy().starts_with("store.broken-"));
+        let aside = path.file_name().is_some_and(|n| n.to_string_lossy().starts_with(ASIDE));
         let inside = if aside { list(&path)? } else { Vec::new() };
         last = inside.iter().chain([&path]).filter_map(|p| generation(p)).fold(last, u32::max);
     }
@@ -225,7 +247,7 @@ fn open_guarded(folder: &Path) -> Result<(Trees, Census), StoreError> {
     })
 }
 
-pub(super) fn open_trees(folder: &Path) -> Result<Trees, StoreError> {
+fn open_trees(folder: &Path) -> Result<Trees, StoreError> {
     use std::io::ErrorKind::{InvalidData, InvalidInput, Other, UnexpectedEof};
     let mut tries = 0;
     loop {
@@ -258,7 +280,7 @@ fn check_schema(trees: &Trees) -> Result<(), StoreError> {
 /// A new folder `store.broken-DATE` below the directory.
 fn aside(directory: &Path, now_ms: i64) -> Result<PathBuf, StoreError> {
     let date = chrono::DateTime::from_timestamp_millis(now_ms).unwrap_or_default().format("%Y%m%dT%H%M%SZ");
-    let names = (1..).map(|n| if n == 1 { format!("store.broken-{date}") } else { format!("store.broken-{date}-{n}") });
+    let names = (1..).map(|n| if n == 1 { format!("{ASIDE}{date}") } else { format!("{ASIDE}{date}-{n}") });
     let path =
         names.map(|name| directory.join(name)).find(|p| !p.exists()).unwrap_or_else(|| directory.join("store.broken"));
     make_folder(&path)?;
@@ -268,12 +290,13 @@ fn aside(directory: &Path, now_ms: i64) -> Result<PathBuf, StoreError> {
 /// Moves a damaged store aside: the spool first, so that a crash in between cannot leave files beside trees that do not name them.
 fn move_aside(directory: &Path, trees: &Path, error: &StoreError, now_ms: i64) -> Result<OpenNotice, StoreError> {
     let to = aside(directory, now_ms)?;
-    for from in [directory.join(spool::FOLDER), directory.join(status::FOLDER), trees.to_path_buf()] {
+    let parts = [spool::FOLDER, status::FOLDER, mark::FILE].map(|name| directory.join(name));
+    for from in parts.iter().map(PathBuf::as_path).chain([trees]) {
         let name = from.file_name().unwrap_or_default();
-        match fs::rename(&from, to.join(name)) {
+        match fs::rename(from, to.join(name)) {
             Ok(()) => {}
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
-            Err(e) => return Err(StoreError::file("moving aside", &from, e)),
+            Err(e) => return Err(StoreError::file("moving aside", from, e)),
         }
     }
     sync_folder(&to)?;
@@ -286,7 +309,7 @@ fn sweep(
     directory: &Path,
     trees: &Trees,
     census: &Census,
-    fresh: bool,
+    rows_may_be_older: bool,
     now_ms: i64,
     notices: &mut Vec<OpenNotice>,
 ) -> Result<(), StoreError> {
@@ -301,9 +324,9 @@ fn sweep(
         .filter(|(number, serial)| serial.is_some_and(|s| census.studies.get(*number).is_none_or(|n| *n < s)));
     let rolled_back: Vec<_> = ahead.map(|(study, _)| OpenNotice::RolledBack { study: study.clone() }).collect();
 
-    let restored = trees.get::<bool>(Table::Meta, RESTORED)?.is_some();
     let (mut unfinished, finished) = spool.orphans(&census.paths())?;
-    if fresh || restored || !rolled_back.is_empty() {
+    if rows_may_be_older || !rolled_back.is_empty() {
+        skip_numbers(directory, trees)?;
         if !finished.is_empty() {
             let to = aside(directory, now_ms)?;
             for file in &finished {
@@ -321,9 +344,6 @@ fn sweep(
     if !unfinished.is_empty() {
         notices.push(OpenNotice::LeftoversRemoved { n_files: unfinished.len() });
     }
-    if restored {
-        trees.transact("ending a restore", |tx| tx.remove(Table::Meta, RESTORED))?;
-    }
     // A status without its study would be told as rolled back at each start.
     for number in told.keys().filter(|number| !census.studies.contains_key(*number)) {
         let path = directory.join(status::FOLDER).join(format!("{number}.json"));
@@ -331,6 +351,22 @@ fn sweep(
     }
     notices.extend(rolled_back);
     Ok(())
+}
+
+/// A number is given once: message ids and results that left the box carry it. Goes past all numbers that files still tell.
+fn skip_numbers(directory: &Path, trees: &Trees) -> Result<(), StoreError> {
+    let all =
+        list(directory)?.into_iter().filter(|p| p.file_name().is_some_and(|n| n.to_string_lossy().starts_with(ASIDE)));
+    let mut last = 0;
+    for home in all.chain([directory.to_path_buf()]) {
+        for file in
+            [spool::FOLDER, status::FOLDER].iter().map(|f| list(&home.join(f))).collect::<Result<Vec<_>, _>>()?.concat()
+        {
+            let stem = file.file_stem().and_then(|s| s.to_str()).and_then(|s| s.strip_prefix('S'));
+            last = last.max(stem.and_then(|digits| digits.parse::<u64>().ok()).unwrap_or(0));
+        }
+    }
+    trees.transact_unflushed("skipping used numbers", |tx| tx.raise(STUDIES, last))
 }
 
 /// Moves one unnamed file below `to`.

@@ -198,8 +198,8 @@ mod tests {
         let (store, _) = Store::open(&folder.0, 1).unwrap();
         let note = AuditNote::new("test", "test");
         let first = message(OutboxKind::Event, "e");
-        store.outbox_add(&[first.clone()], &note, 1).unwrap();
-        store.outbox_add(&[first.clone()], &note, 2).unwrap();
+        store.outbox_add(std::slice::from_ref(&first), &note, 1).unwrap();
+        store.outbox_add(std::slice::from_ref(&first), &note, 2).unwrap();
         assert_eq!(store.outbox_open().unwrap().len(), 1);
         let other = NewOutbox { payload: "{\"other\":1}".into(), ..first };
         let both = [message(OutboxKind::Event, "f"), other];

@@ -74,6 +74,9 @@ fn path_of(directory: &Path, number: &str) -> PathBuf {
 
 /// The studies of a store as their status files tell, oldest first; works beside a running service.
 pub fn read_status(directory: &Path) -> Result<Vec<StudyStatusV1>, StoreError> {
+    if !directory.join(super::open::LOCK).exists() {
+        return Err(StoreError::NoStore { directory: directory.into() });
+    }
     let mut all = Vec::new();
     for path in list(&directory.join(FOLDER))?.into_iter().filter(|p| p.extension().is_some_and(|e| e == "json")) {
         let bytes = fs::read(&path).map_err(|e| StoreError::file("reading", &path, e))?;

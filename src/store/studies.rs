@@ -1,7 +1,7 @@
 //! Objects and studies: what was received, and each step of its life in one transaction with its messages and its audit entry.
 
 use super::record::ROW_BYTES_MAX;
-use super::trees::{Stop, Table, Tx, stop};
+use super::trees::{STUDIES, Stop, Table, Tx, stop};
 use super::{
     AuditNote, HistoryV1, NewObject, NewOutbox, ObjectV1, PackagesV1, PutObject, SpoolFile, StateV1, Store, StoreError,
     StudyChange, StudyV1, audit, outbox, sha256_hex,
@@ -104,7 +104,7 @@ impl Store {
             if let Some(number) = tx.get(Table::Series, key.as_bytes())? {
                 return Ok(number);
             }
-            let number = format!("S{:06}", tx.next("studies")?);
+            let number = format!("S{:06}", tx.next(STUDIES)?);
             tx.put(Table::Series, key.as_bytes(), &number)?;
             Ok(number)
         })

@@ -225,10 +225,9 @@ fn older_trees_below_newer_files_are_told_and_nothing_is_deleted() {
     copy_folder(&copy.0.join("trees-000001"), &folder.0.join("trees-000001"));
     let (store, notices) = Store::open(&folder.0, 0).unwrap();
     let to = folder.0.join("store.broken-19700101T000000Z");
-    assert_eq!(
-        notices,
-        [OpenNotice::UnnamedKept { to: to.clone(), n_files: 1 }, OpenNotice::RolledBack { study: "S000002".into() }]
-    );
+    let lost = OpenNotice::ConfirmedLost { n_transactions: 1 };
+    let rolled_back = OpenNotice::RolledBack { study: "S000002".into() };
+    assert_eq!(notices, [lost, OpenNotice::UnnamedKept { to: to.clone(), n_files: 1 }, rolled_back]);
     assert_eq!(fs::read(to.join(file.path)).unwrap(), b"b");
     drop(store);
     assert_eq!(Store::open(&folder.0, 0).unwrap().1, []);

@@ -1,7 +1,7 @@
 //! The trees of sled, read with every error told and written in transactions that are flushed before they are promised.
 
-use super::StoreError;
-use super::record;
+use super::mark::Mark;
+use super::{StoreError, record};
 use serde::{Serialize, de::DeserializeOwned};
 use sled::Transactional;
 use sled::transaction::{
@@ -79,14 +79,33 @@ pub struct Trees {
     trees: Vec<sled::Tree>,
     /// Held by each transaction (sled lets one run at a time anyway) and by whoever needs all trees of one moment.
     writing: Mutex<()>,
+    /// Absent until the store is whole: what opening itself writes is no promise.
+    mark: Option<Mark>,
 }
+
+/// Counter of `Meta`: the numbers of studies.
+pub const STUDIES: &str = "studies";
+/// Counter of `Meta`: the transactions that were promised.
+const COMMITS: &str = "commits";
 
 impl Trees {
     /// Opens or creates. May panic or hang on a damaged folder: `open` guards it.
     pub fn open(folder: &Path) -> Result<Self, sled::Error> {
         let db = sled::Config::new().path(folder).flush_every_ms(None).cache_capacity(CACHE_BYTES).open()?;
         let trees = Table::ALL.iter().map(|t| db.open_tree(t.name())).collect::<Result<Vec<_>, _>>()?;
-        Ok(Trees { db, trees, writing: Mutex::new(()) })
+        Ok(Trees { db, trees, writing: Mutex::new(()), mark: None })
+    }
+
+    /// From here on the mark follows each promised transaction, from what the rows tell now.
+    pub fn follow(&mut self, mark: Mark) -> Result<(), StoreError> {
+        mark.set(self.commits()?);
+        self.mark = Some(mark);
+        Ok(())
+    }
+
+    /// The promised transactions that are in the rows.
+    pub fn commits(&self) -> Result<u64, StoreError> {
+        Ok(self.get(Table::Meta, COMMITS.as_bytes())?.unwrap_or(0))
     }
 
     fn tree(&self, table: Table) -> &sled::Tree {
@@ -139,8 +158,11 @@ impl Trees {
 
     /// A transaction over all trees, on disk when this returns. `work` may run several times: no effect, clock or counter of its own inside.
     pub fn transact<T>(&self, doing: &str, work: impl Fn(&Tx) -> Result<T, Stop>) -> Result<T, StoreError> {
-        let value = self.transact_unflushed(doing, work)?;
+        let (value, commits) = self.transact_unflushed(doing, |tx| Ok((work(tx)?, tx.next(COMMITS)?)))?;
         self.flush(doing)?;
+        if let Some(mark) = &self.mark {
+            mark.raise(commits);
+        }
         Ok(value)
     }
 
@@ -159,11 +181,6 @@ impl Trees {
     /// Returns when everything written before is on disk.
     pub fn flush(&self, doing: &str) -> Result<(), StoreError> {
         guarded(doing, || self.db.flush().map(drop).map_err(|e| StoreError::sled(doing, e)))
-    }
-
-    /// Bytes as they are, for `restore` into new trees.
-    pub fn insert_raw(&self, table: Table, key: &[u8], bytes: &[u8]) -> Result<(), StoreError> {
-        self.tree(table).insert(key, bytes).map(drop).map_err(|e| StoreError::sled("restoring", e))
     }
 }
 
@@ -202,6 +219,12 @@ impl Tx<'_> {
         let next = self.get::<u64>(Table::Meta, counter.as_bytes())?.unwrap_or(0) + 1;
         self.put(Table::Meta, counter.as_bytes(), &next)?;
         Ok(next)
+    }
+
+    /// Brings a counter to at least `value`.
+    pub fn raise(&self, counter: &str, value: u64) -> Result<(), Stop> {
+        let now = self.get::<u64>(Table::Meta, counter.as_bytes())?.unwrap_or(0);
+        self.put(Table::Meta, counter.as_bytes(), &now.max(value))
     }
 }
 
