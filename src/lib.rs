@@ -9,4 +9,5 @@
 mod explain;
 pub use explain::{DISCLAIMER, Explain};
 
+pub mod console;
 pub mod volume;
