@@ -10,4 +10,8 @@ mod explain;
 pub use explain::{DISCLAIMER, Explain};
 
 pub mod console;
+pub mod alert;
+pub mod store;
+pub mod risk;
+pub mod dicom;
 pub mod volume;
