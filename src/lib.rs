@@ -26,4 +26,3 @@ pub mod store;
 // top
 pub mod cli;
 pub mod service;
-pub mod radiomics;
