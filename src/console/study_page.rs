@@ -146,6 +146,9 @@ pub fn alert_class(state: AlertState) -> &'static str {
 }
 
 fn clinical(s: &StudyPage) -> String {
+    if s.status.is_under_way() && s.clinical.is_empty() && !s.clinical_form {
+        return String::new();
+    }
     let table = sections::clinical(s);
     if s.clinical_form { table + &form::html(&s.number, &s.clinical) } else { table }
 }
