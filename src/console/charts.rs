@@ -15,12 +15,16 @@ pub fn scale(a: &AssessmentView) -> String {
     let mut svg = String::from("<svg class=\"scale\" viewBox=\"-14 0 628 62\" role=\"img\" aria-label=\"risk scale\">");
     for (from, to, class) in &zones {
         let (x, width) = (at(*from), (at(*to) - at(*from) - 2.0).max(0.0));
-        svg += &format!("<rect class=\"zone {class}\" x=\"{x:.1}\" y=\"20\" width=\"{width:.1}\" height=\"14\" rx=\"3\"/>");
+        svg += &format!(
+            "<rect class=\"zone {class}\" x=\"{x:.1}\" y=\"20\" width=\"{width:.1}\" height=\"14\" rx=\"3\"/>"
+        );
         if zones.len() > 1 && width > 70.0 {
             svg += &format!("<text class=\"mid\" x=\"{:.1}\" y=\"52\">{}</text>", x + width / 2.0, capital(class));
         }
     }
-    for (p, label) in a.cut_offs.into_iter().flatten().map(|p| (p, percent(p))).chain([(0.0, "0".into()), (1.0, "100".into())]) {
+    for (p, label) in
+        a.cut_offs.into_iter().flatten().map(|p| (p, percent(p))).chain([(0.0, "0".into()), (1.0, "100".into())])
+    {
         if zones.len() > 1 || p == 0.0 || p == 1.0 {
             svg += &format!("<text class=\"mid small\" x=\"{:.1}\" y=\"12\">{label}</text>", at(p));
         }
@@ -92,7 +96,9 @@ pub fn survival(points: &[(f64, f64)], group: &str) -> String {
     let (left, top, width, height) = (46.0, 18.0, 470.0, 190.0);
     let x = |month: f64| left + month / last * width;
     let y = |p: f64| top + (1.0 - p) * height;
-    let mut svg = String::from("<svg class=\"curve\" viewBox=\"0 0 540 258\" role=\"img\" aria-label=\"metastasis-free probability\">");
+    let mut svg = String::from(
+        "<svg class=\"curve\" viewBox=\"0 0 540 258\" role=\"img\" aria-label=\"metastasis-free probability\">",
+    );
     for quarter in 0..=4 {
         let p = f64::from(quarter) / 4.0;
         svg += &format!(
@@ -106,7 +112,9 @@ pub fn survival(points: &[(f64, f64)], group: &str) -> String {
     let path: String = known.iter().map(|(m, p)| format!("L{:.1} {:.1}", x(*m), y(*p))).collect();
     let class = group_class(group);
     svg += &format!("<path class=\"area {class}\" d=\"M{left} {0}L{left} {top}{path}L{1:.1} {0}z\"/>", y(0.0), x(last));
-    svg += &format!("<path class=\"line {class}\" d=\"M{left} {top}{path}\"/><text class=\"mid\" x=\"{left}\" y=\"228\">0</text>");
+    svg += &format!(
+        "<path class=\"line {class}\" d=\"M{left} {top}{path}\"/><text class=\"mid\" x=\"{left}\" y=\"228\">0</text>"
+    );
     for (month, p) in &known {
         // A label lies above its point, but below it where the curve would run through it.
         let label_y = if *p > 0.9 { y(*p) + 20.0 } else { y(*p) - 10.0 };

@@ -64,7 +64,9 @@ impl Explain for ConsoleError {
             Self::OpenWithoutUsers(_) => "set console.users_file, or listen on 127.0.0.1",
             Self::UsersFile { .. } => "create the file with one `name:secret` per line, readable by the service's user",
             Self::UsersMode { .. } => "chmod 600 the file",
-            Self::UsersLine { .. } => "write `name:secret`; the secret is a password of 8 characters or more, or pbkdf2-sha256$iterations$salt$hash",
+            Self::UsersLine { .. } => {
+                "write `name:secret`; the secret is a password of 8 characters or more, or pbkdf2-sha256$iterations$salt$hash"
+            }
             Self::NoUsers => "add a line `name:secret`",
             Self::System { .. } => "restart the service; if it stays, the machine lacks memory or file handles",
         }

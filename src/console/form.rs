@@ -30,11 +30,13 @@ pub fn read(fields: &Fields) -> Result<(ClinicalValues, String), Refused> {
     let mut object = Map::new();
     if let Some(text) = filled(&fields.afp) {
         let unit = filled(&fields.afp_unit).unwrap_or("ng/mL");
-        let value = number(text).ok_or_else(|| wrong("alpha-fetoprotein is not a number", "write a number such as 3.4"))?;
+        let value =
+            number(text).ok_or_else(|| wrong("alpha-fetoprotein is not a number", "write a number such as 3.4"))?;
         object.insert("afp".into(), json!({ "value": value, "unit": unit }));
     }
     if let Some(text) = filled(&fields.dissected_lymph_nodes) {
-        let fault = || wrong("the number of dissected lymph nodes is not a whole number", "write a whole number such as 14");
+        let fault =
+            || wrong("the number of dissected lymph nodes is not a whole number", "write a whole number such as 14");
         object.insert("dissected_lymph_nodes".into(), json!(text.parse::<u32>().map_err(|_| fault())?));
     }
     for (key, label, text) in [
@@ -57,8 +59,11 @@ pub fn read(fields: &Fields) -> Result<(ClinicalValues, String), Refused> {
         });
     }
     let text = Value::Object(object).to_string();
-    let (_, values) = clinical_from_json(&text)
-        .map_err(|e| Refused { code: e.code(), sentence: e.to_string(), advice: e.advice() })?;
+    let (_, values) = clinical_from_json(&text).map_err(|e| Refused {
+        code: e.code(),
+        sentence: e.to_string(),
+        advice: e.advice(),
+    })?;
     Ok((values, text))
 }
 
@@ -70,7 +75,10 @@ fn filled(text: &str) -> Option<&str> {
 fn number(text: &str) -> Option<f64> {
     let plain = |c: char| c.is_ascii_digit() || ".,".contains(c);
     // "1,234.5" and "1,234" are left to the person: a thousand or one and a bit?
-    let ambiguous = text.contains(',') && (text.contains('.') || text.matches(',').count() > 1 || text.split(',').nth(1).is_some_and(|d| d.len() == 3));
+    let ambiguous = text.contains(',')
+        && (text.contains('.')
+            || text.matches(',').count() > 1
+            || text.split(',').nth(1).is_some_and(|d| d.len() == 3));
     if !text.chars().all(plain) || ambiguous {
         return None;
     }
@@ -90,7 +98,8 @@ pub fn html(number: &str, known: &ClinicalValues) -> String {
             let selected = if this == value { " selected" } else { "" };
             format!("<option value=\"{v}\"{selected}>{text}</option>")
         };
-        let options = [option("", "not known", None), option("yes", "yes", Some(true)), option("no", "no", Some(false))];
+        let options =
+            [option("", "not known", None), option("yes", "yes", Some(true)), option("no", "no", Some(false))];
         format!("<label>{label}<select name=\"{name}\">{}</select></label>", options.concat())
     };
     format!(

@@ -96,7 +96,13 @@ pub async fn guard(State(console): State<Arc<Console>>, mut request: Request, ne
         Ok(response) => response,
         Err(_) => {
             let text = "the answer took longer than 30 seconds";
-            let body = message_page("Too slow", text, "try again; if it stays, look at the load of the box", "console.slow", None);
+            let body = message_page(
+                "Too slow",
+                text,
+                "try again; if it stays, look at the load of the box",
+                "console.slow",
+                None,
+            );
             (StatusCode::GATEWAY_TIMEOUT, Html(body)).into_response()
         }
     };
@@ -192,7 +198,15 @@ mod tests {
         for host in ["localhost", "localhost:8480", "127.0.0.1:8480", "127.1.2.3", "[::1]:8480", "LOCALHOST:1"] {
             assert!(is_local_name(host), "{host}");
         }
-        for host in ["evil.example", "evil.example:8480", "localhost.evil.example", "127.0.0.1.evil.example", "", "[", "10.0.0.1"] {
+        for host in [
+            "evil.example",
+            "evil.example:8480",
+            "localhost.evil.example",
+            "127.0.0.1.evil.example",
+            "",
+            "[",
+            "10.0.0.1",
+        ] {
             assert!(!is_local_name(host), "{host}");
         }
     }
@@ -200,7 +214,8 @@ mod tests {
     #[test]
     fn a_form_of_another_site_is_recognized() {
         let same = |pairs: &[(&'static str, &'static str)]| {
-            let headers: HeaderMap = pairs.iter().map(|(n, v)| (HeaderName::from_static(n), HeaderValue::from_static(v))).collect();
+            let headers: HeaderMap =
+                pairs.iter().map(|(n, v)| (HeaderName::from_static(n), HeaderValue::from_static(v))).collect();
             is_same_site(&headers, Some("box:8480"))
         };
         assert!(same(&[("sec-fetch-site", "same-origin")]));

@@ -108,6 +108,9 @@ pub fn percent(probability: f64) -> String {
 
 /// 12345.6 becomes `12,346`; below 10 one decimal stays.
 pub fn quantity(value: f64) -> String {
+    if !value.is_finite() {
+        return "&#8211;".into();
+    }
     if value.abs() < 9.95 { format!("{value:.1}") } else { grouped(value.round().max(0.0) as u64) }
 }
 
@@ -116,7 +119,7 @@ pub fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::new();
     for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index) % 3 == 0 {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
             text.push(',');
         }
         text.push(digit);

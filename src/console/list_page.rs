@@ -31,7 +31,8 @@ fn row(s: &StudySummary) -> String {
     let description = s.description.as_deref().filter(|d| !d.is_empty()).unwrap_or("CT series");
     let patient = s.patient.as_ref().map_or(String::new(), |p| format!("Patient {} &#183; ", Text(p)));
     let at = s.received_at_ms.map_or(String::new(), moment);
-    let alert = s.alert.map_or(String::new(), |a| format!("<span class=\"badge {}\">{}</span>", alert_class(a), a.title()));
+    let alert =
+        s.alert.map_or(String::new(), |a| format!("<span class=\"badge {}\">{}</span>", alert_class(a), a.title()));
     format!(
         "<li><a href=\"/study/{number}\"><span class=\"who\"><b>{number}</b><span>{patient}{}</span><span class=\"faint\">{at}</span></span>\
          <span class=\"result\">{}</span><span class=\"badges\">{}{alert}</span></a></li>",
@@ -51,8 +52,15 @@ fn result(s: &StudySummary) -> String {
             percent(probability)
         ),
         _ => {
-            let class = if matches!(s.status, Status::Refused | Status::Failed) { "group none" } else { "group busy" };
-            let reason = s.reason.as_ref().map_or(String::new(), |r| format!("<span class=\"faint\">{}</span>", Text(capital(r))));
+            let class = match s.status {
+                Status::Failed => "group failed",
+                Status::Refused => "group none",
+                _ => "group busy",
+            };
+            let reason = s
+                .reason
+                .as_ref()
+                .map_or(String::new(), |r| format!("<span class=\"faint\">{}</span>", Text(capital(r))));
             let title = if s.status.allows_risk() { "No risk yet" } else { s.status.title() };
             format!("<span class=\"{class}\">{title}</span> {reason}")
         }

@@ -9,7 +9,10 @@
 //!
 //! **Invariant:** the room keeps nothing: what it shows comes from the source, what a person enters goes to the source.
 //! Beyond loopback nobody gets in without a login.
-#![expect(clippy::disallowed_methods, reason = "edge: this room reads the users file, and answers on a runtime of its own")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "edge: this room reads the users file, and answers on a runtime of its own"
+)]
 
 mod canvas;
 mod charts;

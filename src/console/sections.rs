@@ -31,9 +31,17 @@ pub fn remarks(remarks: &[Remark]) -> String {
             "" => String::new(),
             advice => format!("<span class=\"advice\">{}</span>", Text(capital(advice))),
         };
-        format!("<li><span>{}</span>{advice}<span class=\"code\">{}</span></li>", Text(capital(&r.sentence)), Text(&r.code))
+        format!(
+            "<li><span>{}</span>{advice}<span class=\"code\">{}</span></li>",
+            Text(capital(&r.sentence)),
+            Text(&r.code)
+        )
     };
-    if remarks.is_empty() { String::new() } else { format!("<ul class=\"remarks\">{}</ul>", remarks.iter().map(one).collect::<String>()) }
+    if remarks.is_empty() {
+        String::new()
+    } else {
+        format!("<ul class=\"remarks\">{}</ul>", remarks.iter().map(one).collect::<String>())
+    }
 }
 
 /// The verdict of the gate, with what belongs to it.
@@ -41,8 +49,12 @@ pub fn quality(s: &StudyPage) -> String {
     let verdict = match s.status {
         Status::Receiving | Status::Processing => return String::new(),
         Status::Accepted => "<p class=\"verdict good\">Accepted. The checks of the images found nothing unusual.</p>",
-        Status::AcceptedWithNotes => "<p class=\"verdict attention\">Accepted, with notes that belong to the result.</p>",
-        Status::Refused => "<p class=\"verdict bad\">Refused, for the reasons above. Labels and features are kept for review.</p>",
+        Status::AcceptedWithNotes => {
+            "<p class=\"verdict attention\">Accepted, with notes that belong to the result.</p>"
+        }
+        Status::Refused => {
+            "<p class=\"verdict bad\">Refused, for the reasons above. Labels and features are kept for review.</p>"
+        }
         Status::Failed => "<p class=\"verdict bad\">Not judged: the analysis did not end.</p>",
     };
     let of_risk = s.assessment.iter().filter(|_| s.status.allows_risk()).flat_map(|a| a.notes.iter().cloned());
@@ -154,7 +166,12 @@ pub fn features(s: &StudyPage) -> String {
         return String::new();
     }
     let row = |f: &super::view::FeatureRow| {
-        format!("<tr><td>{}</td><td><code>{}</code></td><td class=\"number\">{}</td></tr>", Text(&f.region), Text(&f.name), Text(&f.value))
+        format!(
+            "<tr><td>{}</td><td><code>{}</code></td><td class=\"number\">{}</td></tr>",
+            Text(&f.region),
+            Text(&f.name),
+            Text(&f.value)
+        )
     };
     format!(
         "<section class=\"card\"><details><summary><h2>Radiomic features</h2><span class=\"faint\">{} values</span></summary>\
@@ -177,5 +194,9 @@ pub fn audit(s: &StudyPage) -> String {
         )
     };
     let all: String = s.audit.iter().map(row).collect();
-    if all.is_empty() { all } else { format!("<div class=\"scroll\"><table class=\"audit\"><tbody>{all}</tbody></table></div>") }
+    if all.is_empty() {
+        all
+    } else {
+        format!("<div class=\"scroll\"><table class=\"audit\"><tbody>{all}</tbody></table></div>")
+    }
 }

@@ -137,17 +137,33 @@ impl IntoResponse for Fault {
         let (status, page) = match self {
             Fault::NotFound => {
                 let advice = "look for the study in the list of all studies";
-                let page = message_page("Not found", "there is no such study or file on this box", advice, "console.not-found", Some("/"));
+                let page = message_page(
+                    "Not found",
+                    "there is no such study or file on this box",
+                    advice,
+                    "console.not-found",
+                    Some("/"),
+                );
                 (StatusCode::NOT_FOUND, page)
             }
             Fault::Method => {
-                let page = message_page("Not possible", "this address does not take such a request", "go back to the list", "console.method", Some("/"));
+                let page = message_page(
+                    "Not possible",
+                    "this address does not take such a request",
+                    "go back to the list",
+                    "console.method",
+                    Some("/"),
+                );
                 (StatusCode::METHOD_NOT_ALLOWED, page)
             }
             Fault::Source(sentence) => {
                 tracing::warn!(%sentence, "the console could not show something");
-                let advice = "try again; if it stays, a technician should run `metwatch check` and read the service's log";
-                (StatusCode::INTERNAL_SERVER_ERROR, message_page("This cannot be shown now", &sentence, advice, "console.source", Some("/")))
+                let advice =
+                    "try again; if it stays, a technician should run `metwatch check` and read the service's log";
+                (
+                    StatusCode::INTERNAL_SERVER_ERROR,
+                    message_page("This cannot be shown now", &sentence, advice, "console.source", Some("/")),
+                )
             }
         };
         (status, Html(page)).into_response()
@@ -199,7 +215,10 @@ impl Console {
     }
 }
 
-async fn show_list(State(console): State<Arc<Console>>, Extension(user): Extension<User>) -> Result<Html<String>, Fault> {
+async fn show_list(
+    State(console): State<Arc<Console>>,
+    Extension(user): Extension<User>,
+) -> Result<Html<String>, Fault> {
     let studies = console.ask(move |c| {
         let studies = c.source.list().map_err(Fault::Source)?;
         c.report(&user.0, Viewed::List)?;
@@ -253,7 +272,12 @@ async fn enter_clinical(
     }
     let Ok(Form(fields)) = fields else {
         let advice = "use the form on the study's page";
-        return refused(StatusCode::BAD_REQUEST, "the form is not complete or has fields that do not belong to it", advice, "console.form");
+        return refused(
+            StatusCode::BAD_REQUEST,
+            "the form is not complete or has fields that do not belong to it",
+            advice,
+            "console.form",
+        );
     };
     let (values, json) = match form::read(&fields) {
         Ok(read) => read,
@@ -263,9 +287,12 @@ async fn enter_clinical(
     let command = Command::EnterClinical { number, values, json };
     match console.ask(move |c| Ok(c.source.command(&user.0, command))).await? {
         Ok(()) => Ok(Redirect::to(&to).into_response()),
-        Err(sentence) => {
-            refused(StatusCode::SERVICE_UNAVAILABLE, &sentence, "try again in a moment, then tell a technician", "console.command")
-        }
+        Err(sentence) => refused(
+            StatusCode::SERVICE_UNAVAILABLE,
+            &sentence,
+            "try again in a moment, then tell a technician",
+            "console.command",
+        ),
     }
 }
 

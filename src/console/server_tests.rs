@@ -91,7 +91,11 @@ fn pages_are_shown_audited_and_protected() {
     running.get("/study/S000041"); // again at once: one view
     assert_eq!(status(&running.get("/study/S999999")), 404);
     let picture = running.get("/study/S000041/file/overlay_axial_liver.png");
-    assert!(picture.contains("content-type: image/png") && picture.contains("inline") && picture.ends_with("bytes of overlay_axial_liver.png"));
+    assert!(
+        picture.contains("content-type: image/png")
+            && picture.contains("inline")
+            && picture.ends_with("bytes of overlay_axial_liver.png")
+    );
     assert!(running.get("/study/S000041/file/features.csv").contains("attachment; filename=\"S000041-features.csv\""));
     let (number, local) = ("S000041".to_owned(), "local".to_owned());
     let file = |name: &str| (local.clone(), Viewed::File { number: number.clone(), name: name.into() });
@@ -175,7 +179,9 @@ fn with_users_nobody_sees_anything_without_login() {
     for authorization in ["", "Authorization: Basic bnVyc2U6d3JvbmcgaG9yc2U=\r\n", "Authorization: Bearer x\r\n"] {
         let answer = running.ask("GET /study/S000041", authorization, "");
         assert_eq!(status(&answer), 401);
-        assert!(answer.contains("www-authenticate: Basic") && answer.contains("nosniff") && !answer.contains("High risk"));
+        assert!(
+            answer.contains("www-authenticate: Basic") && answer.contains("nosniff") && !answer.contains("High risk")
+        );
     }
     let right = "Authorization: Basic bnVyc2U6Y29ycmVjdCBob3JzZQ==\r\nHost: box.example\r\n";
     assert!(running.ask("GET /study/S000041", right, "").contains("High risk"));

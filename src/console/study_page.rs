@@ -1,6 +1,6 @@
 //! The page of one study: the answer first, then why, then how it came about.
 
-use super::html::{Text, capital, card, group_class, message_page, moment, page, percent};
+use super::html::{Text, capital, card, duration, group_class, message_page, moment, page, percent};
 use super::view::{AlertState, AssessmentView, Remark, Status, StudyPage};
 use super::{charts, form, sections};
 use crate::DISCLAIMER;
@@ -20,9 +20,12 @@ pub fn study_page(s: &StudyPage) -> String {
         side += &card("Nomogram points", "", &charts::points(a));
     }
     main += &card("Regions", "", &sections::regions(s));
+    main += &card("Time per step", "", &sections::steps(s));
+    main += &card("Files", "", &sections::files(s));
     main += &sections::features(s);
     let quality = card("Quality gate", "", &sections::quality(s));
-    let side = quality + &card("Clinical values", "", &clinical(s)) + &side + &facts(s);
+    let side =
+        quality + &card("Clinical values", "", &clinical(s)) + &side + &card("Models", "", &sections::packages(s));
     let body = format!(
         "{}{}<div class=\"columns\"><div>{main}</div><div>{side}</div></div>{}",
         heading(s),
@@ -35,12 +38,6 @@ pub fn study_page(s: &StudyPage) -> String {
 /// The page after a form was refused or accepted in doubt, with the way back to the study.
 pub fn form_message(number: &str, title: &str, sentence: &str, advice: &str, code: &str) -> String {
     message_page(title, sentence, advice, code, Some(&format!("/study/{number}")))
-}
-
-fn facts(s: &StudyPage) -> String {
-    card("Time per step", "", &sections::steps(s))
-        + &card("Files", "", &sections::files(s))
-        + &card("Models", "", &sections::packages(s))
 }
 
 fn heading(s: &StudyPage) -> String {
@@ -114,28 +111,29 @@ fn waiting(title: &str, sentence: &str) -> String {
 fn state(s: &StudyPage) -> String {
     let status = match s.status {
         Status::Accepted => "good",
-        Status::AcceptedWithNotes => "attention",
-        Status::Refused | Status::Failed => "bad",
+        Status::AcceptedWithNotes | Status::Refused => "attention",
+        Status::Failed => "bad",
         Status::Receiving | Status::Processing => "busy",
     };
-    let mut html = format!("<dl><dt>Status</dt><dd><span class=\"badge {status}\">{}</span></dd>", s.status.title());
-    match &s.alert {
-        Some(alert) => {
-            html += &format!("<dt>Alert</dt><dd><span class=\"badge {}\">{}</span>", alert_class(alert.state), alert.state.title());
-            let by = alert.by.as_ref().map_or(String::new(), |by| format!("by <b>{}</b> ", Text(by)));
-            let at = alert.at_ms.map_or(String::new(), moment);
-            html += &format!("<div class=\"faint\">{by}{at}</div></dd>");
-        }
-        None => html += "<dt>Alert</dt><dd class=\"faint\">none raised for this study</dd>",
-    }
+    let fact = |what: &str, value: &str| format!("<div><dt>{what}</dt><dd>{value}</dd></div>");
+    let mut html = fact("Status", &format!("<span class=\"badge {status}\">{}</span>", s.status.title()));
+    html += &fact("Alert", &alert(s));
     if let Some(at) = s.computed_at_ms {
-        html += &format!("<dt>Computed</dt><dd>{}</dd>", moment(at));
+        html += &fact("Computed", &moment(at));
     }
     let total: f64 = s.steps.iter().map(|step| step.ms).filter(|ms| ms.is_finite()).sum();
     if total > 0.0 {
-        html += &format!("<dt>Computing time</dt><dd>{}</dd>", super::html::duration(total));
+        html += &fact("Computing time", &duration(total));
     }
-    html + "</dl>"
+    format!("<dl>{html}</dl>")
+}
+
+fn alert(s: &StudyPage) -> String {
+    let Some(alert) = &s.alert else { return "<span class=\"faint\">none raised for this study</span>".into() };
+    let by = alert.by.as_ref().map_or(String::new(), |by| format!("by <b>{}</b> ", Text(by)));
+    let at = alert.at_ms.map_or(String::new(), moment);
+    let (class, title) = (alert_class(alert.state), alert.state.title());
+    format!("<span class=\"badge {class}\">{title}</span><div class=\"faint\">{by}{at}</div>")
 }
 
 /// The color of an alert's state.
@@ -148,6 +146,9 @@ pub fn alert_class(state: AlertState) -> &'static str {
 }
 
 fn clinical(s: &StudyPage) -> String {
+    if s.status.is_under_way() && s.clinical.is_empty() && !s.clinical_form {
+        return String::new();
+    }
     let table = sections::clinical(s);
     if s.clinical_form { table + &form::html(&s.number, &s.clinical) } else { table }
 }
@@ -161,7 +162,8 @@ mod tests {
     fn a_scored_study_leads_with_its_risk_and_the_disclaimer() {
         let html = study_page(&scored_study());
         check_html(&html);
-        for expected in ["High risk", "68&#8239;%", "Provisional result", "Acknowledged", "ward-3", "within 36 months"] {
+        for expected in ["High risk", "68&#8239;%", "Provisional result", "Acknowledged", "ward-3", "within 36 months"]
+        {
             assert!(html.contains(expected), "{expected}");
         }
         assert!(html.matches("emonstration, not for clinical use").count() >= 3);
@@ -174,7 +176,14 @@ mod tests {
         let html = study_page(&study);
         check_html(&html);
         assert!(html.contains("gate.liver-volume") && html.contains("Send the whole abdomen"));
-        for forbidden in ["High risk", "68&#8239;%", "class=\"probability\"", "class=\"curve\"", "Nomogram points", "raises the risk"] {
+        for forbidden in [
+            "High risk",
+            "68&#8239;%",
+            "class=\"probability\"",
+            "class=\"curve\"",
+            "Nomogram points",
+            "raises the risk",
+        ] {
             assert!(!html.contains(forbidden), "{forbidden}");
         }
     }

@@ -31,7 +31,12 @@ pub fn scored_study() -> StudyPage {
         version: version.into(),
         sha256: "9f2c4e0b7a6d51388ab0c1d2e3f405162738495a6b7c8d9e0f1a2b3c4d5e6f70".into(),
     };
-    let names = ["original_shape_MeshVolume", "original_firstorder_Mean", "original_glcm_JointEntropy", "original_glcm_Contrast"];
+    let names = [
+        "original_shape_MeshVolume",
+        "original_firstorder_Mean",
+        "original_glcm_JointEntropy",
+        "original_glcm_Contrast",
+    ];
     StudyPage {
         number: "S000041".into(),
         description: Some("Abdomen portal venous 2.5 mm".into()),
@@ -59,19 +64,58 @@ pub fn scored_study() -> StudyPage {
                 contribution("Tumor sphericity", "0.71", -0.22, 19.0),
                 contribution("Liver mean attenuation", "108 HU", -0.08, 11.0),
             ],
-            notes: vec![remark("risk.missing", "the complete variant was not possible: dissected lymph nodes, perineural invasion and tumor nodules are not known", "enter them when pathology reports them")],
-            ..AssessmentView::default()
+            notes: vec![remark(
+                "risk.missing",
+                "the complete variant was not possible: dissected lymph nodes, perineural invasion and tumor nodules are not known",
+                "enter them when pathology reports them",
+            )],
         }),
-        regions: [("liver", 1412.3, 1_004_301), ("liver_lesion", 8.4, 5_973), ("colon", 611.0, 434_488), ("colorectal_tumor", 21.7, 15_431)].map(region).into(),
-        steps: [("assemble", 620.0), ("segment", 14_310.0), ("gate", 240.0), ("measure", 9_120.0), ("assess", 3.0), ("pictures and files", 2_210.0)].map(step).into(),
-        packages: [("segmenter", "abdomen-phantom", "0.1.0"), ("nomogram", "phantom-mlm", "0.1.0"), ("radiomics settings", "PyRadiomics 3.1 defaults", "")].map(package).into(),
+        regions: [
+            ("liver", 1412.3, 1_004_301),
+            ("liver_lesion", 8.4, 5_973),
+            ("colon", 611.0, 434_488),
+            ("colorectal_tumor", 21.7, 15_431),
+        ]
+        .map(region)
+        .into(),
+        steps: [
+            ("assemble", 620.0),
+            ("segment", 14_310.0),
+            ("gate", 240.0),
+            ("measure", 9_120.0),
+            ("assess", 3.0),
+            ("pictures and files", 2_210.0),
+        ]
+        .map(step)
+        .into(),
+        packages: [
+            ("segmenter", "abdomen-phantom", "0.1.0"),
+            ("nomogram", "phantom-mlm", "0.1.0"),
+            ("radiomics settings", "PyRadiomics 3.1 defaults", ""),
+        ]
+        .map(package)
+        .into(),
         backend: Some("tract, int8 weights, f32 arithmetic".into()),
-        files: [("labels.nii.gz", 182_304), ("features.csv", 34_120), ("result.json", 6_310), ("segmentation.dcm", 1_204_998)].map(file).into(),
-        pictures: ["axial_tumor", "axial_liver", "coronal_tumor", "sagittal_tumor"].map(|n| format!("overlay_{n}.png")).into(),
+        files: [
+            ("labels.nii.gz", 182_304),
+            ("features.csv", 34_120),
+            ("result.json", 6_310),
+            ("segmentation.dcm", 1_204_998),
+        ]
+        .map(file)
+        .into(),
+        pictures: ["axial_tumor", "axial_liver", "coronal_tumor", "sagittal_tumor"]
+            .map(|n| format!("overlay_{n}.png"))
+            .into(),
         features: names.map(|n| FeatureRow { region: "liver".into(), name: n.into(), value: "123.456".into() }).into(),
         clinical: ClinicalValues { afp_ng_per_ml: Some(12.1), ..ClinicalValues::default() },
         clinical_form: true,
-        alert: Some(AlertView { id: Some("5f1c".into()), state: AlertState::Acknowledged, at_ms: Some(AT_MS + 58_000), by: Some("ward-3".into()) }),
+        alert: Some(AlertView {
+            id: Some("5f1c".into()),
+            state: AlertState::Acknowledged,
+            at_ms: Some(AT_MS + 58_000),
+            by: Some("ward-3".into()),
+        }),
         audit: [
             (58_000, "station ward-3", "alert acknowledged", ""),
             (32_000, "broker", "alert sent", "QoS 1"),
@@ -93,12 +137,23 @@ pub fn refused_study() -> StudyPage {
         description: Some("Thorax native".into()),
         status: Status::Refused,
         reasons: vec![
-            remark("gate.liver-volume", "the liver measures 41 mL, under 400 mL: it is not in the scanned range, or the network did not recognize it", "send the whole abdomen as the scanner reconstructed it"),
-            remark("gate.entropy", "the network is unsure about the liver (mean entropy 0.83 nats, over 0.6)", "have the pictures below looked at by a radiologist"),
+            remark(
+                "gate.liver-volume",
+                "the liver measures 41 mL, under 400 mL: it is not in the scanned range, or the network did not recognize it",
+                "send the whole abdomen as the scanner reconstructed it",
+            ),
+            remark(
+                "gate.entropy",
+                "the network is unsure about the liver (mean entropy 0.83 nats, over 0.6)",
+                "have the pictures below looked at by a radiologist",
+            ),
         ],
         notes: vec![],
         assessment: None,
-        regions: vec![RegionRow { name: "liver".into(), volume_ml: 41.2, n_voxels: 29_297 }, RegionRow { name: "colorectal_tumor".into(), ..RegionRow::default() }],
+        regions: vec![
+            RegionRow { name: "liver".into(), volume_ml: 41.2, n_voxels: 29_297 },
+            RegionRow { name: "colorectal_tumor".into(), ..RegionRow::default() },
+        ],
         pictures: ["axial_liver", "coronal_liver", "sagittal_liver"].map(|n| format!("overlay_{n}.png")).into(),
         clinical: ClinicalValues::default(),
         clinical_form: false,
@@ -117,7 +172,10 @@ pub fn hostile_study() -> StudyPage {
     s.reasons = s.notes.clone();
     if let Some(a) = &mut s.assessment {
         (a.group, a.variant, a.certainty, a.notes) = (bad(), bad(), bad(), s.notes.clone());
-        a.contributions = vec![Contribution { label: bad(), value: bad(), shap: f64::INFINITY, points: Some(1.0) }, contribution(&bad(), &bad(), 1.0, 2.0)];
+        a.contributions = vec![
+            Contribution { label: bad(), value: bad(), shap: f64::INFINITY, points: Some(1.0) },
+            contribution(&bad(), &bad(), 1.0, 2.0),
+        ];
         (a.probability, a.cut_offs) = (f64::NAN, Some([0.9, 0.1]));
     }
     s.regions = vec![RegionRow { name: bad(), volume_ml: f64::NAN, n_voxels: 1 }];
@@ -154,7 +212,13 @@ pub fn summaries() -> Vec<StudySummary> {
         base("S000044", 0, portal, Status::Receiving),
         base("S000043", 1, portal, Status::Processing),
         refused,
-        scored(base("S000041", 9, portal, Status::AcceptedWithNotes), "high", 0.684, "provisional", Some(AlertState::AtBroker)),
+        scored(
+            base("S000041", 9, portal, Status::AcceptedWithNotes),
+            "high",
+            0.684,
+            "provisional",
+            Some(AlertState::AtBroker),
+        ),
         scored(base("S000040", 44, portal, Status::Accepted), "high", 0.573, "final", Some(AlertState::Acknowledged)),
         scored(base("S000039", 95, "Abdomen 3 mm", Status::Accepted), "intermediate", 0.31, "provisional", None),
         scored(base("S000038", 180, portal, Status::Accepted), "low", 0.062, "final", None),
