@@ -1,15 +1,25 @@
 //! Grids of voxels in the patient: geometry, CT volumes in HU, label maps.
 //!
-//! Main types: [`Geometry`], [`Volume`], [`LabelMap`], [`Region`]. Everything downstream of the DICOM and NIfTI readers
+//! Main types: [`Geometry`], [`Volume`], [`LabelMap`], [`Region`]; [`Image`] is what a file holds, in its own pixel type
+//! ([`decode_image`] reads NIfTI and NRRD, [`encode_nifti`] writes). Everything downstream of the DICOM and NIfTI readers
 //! works on these and nothing else.
 //!
 //! **Invariant:** this room knows no file, socket or clock; codecs here take and return bytes.
 
+mod codec;
 mod geometry;
+mod image;
 mod labels;
+mod nifti;
+mod nrrd;
 
+pub use codec::{CodecError, VOXELS_MAX, decode_image};
 pub use geometry::{Geometry, GeometryError};
+pub(crate) use image::for_voxels;
+pub use image::{Image, Scalar, Voxels};
 pub use labels::{LabelMap, LabelScheme, Region};
+pub use nifti::{decode_nifti, encode_nifti};
+pub use nrrd::decode_nrrd;
 
 use ndarray::Array3;
 

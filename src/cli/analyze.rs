@@ -1,0 +1,105 @@
+//! `metwatch analyze`: the whole computation on files, without network.
+
+use super::{Failure, load_scan, read_file, write_file};
+use crate::alert::payload::rfc3339;
+use crate::risk::{ClinicalValues, clinical_from_json};
+use crate::service::analysis::{self, Context, Models};
+use crate::service::{ResultV1, Status};
+use crate::DISCLAIMER;
+use std::path::PathBuf;
+use std::time::Instant;
+
+/// Analyses a CT (DICOM folder, NIfTI or NRRD) without network; exit 0 also when the gate refuses: that is a result
+#[derive(clap::Args)]
+pub struct Args {
+    /// A folder of DICOM files, DICOM files, or one NIfTI or NRRD file
+    #[arg(required = true, value_name = "PATH")]
+    paths: Vec<PathBuf>,
+    /// Folder for labels.nii.gz, features.csv, result.json, overlay pictures and, from DICOM, segmentation.dcm
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    /// Clinical values as JSON: afp_ng_per_ml, dissected_lymph_nodes, perineural_invasion, tumor_nodules
+    #[arg(long, value_name = "FILE")]
+    clinical: Option<PathBuf>,
+    /// Folder of a segmenter package; without it, the demonstration package
+    #[arg(long, value_name = "DIR")]
+    model: Option<PathBuf>,
+    /// Folder of a nomogram package; without it, the demonstration package
+    #[arg(long, value_name = "DIR")]
+    nomogram: Option<PathBuf>,
+    /// Prints result.json instead of a summary
+    #[arg(long)]
+    json: bool,
+}
+
+/// Reads, computes, writes, prints.
+pub fn run(args: Args) -> Result<(), Failure> {
+    let clinical = match &args.clinical {
+        Some(path) => clinical_from_json(&String::from_utf8_lossy(&read_file(path)?))?.1,
+        None => ClinicalValues::default(),
+    };
+    let models = Models::load(args.model.as_deref(), args.nomogram.as_deref())?;
+    let mut steps_ms = Vec::new();
+    let bar = super::progress_bar("reading");
+    let mut began = Instant::now();
+    let mut step = |name: &str, bar: &indicatif::ProgressBar, next: &'static str| {
+        steps_ms.push((name.to_string(), began.elapsed().as_secs_f64() * 1000.0));
+        began = Instant::now();
+        bar.set_message(next);
+        bar.set_position(0);
+    };
+    let scan = load_scan(&args.paths, &|done, of| bar.set_position((100 * done / of.max(1)) as u64))?;
+    step("read", &bar, "segmenting");
+    let segmentation = models.segmenter.segment(&scan.volume, &|share| bar.set_position((share * 100.0) as u64))?;
+    step("segment", &bar, "measuring");
+    let (features, remarks) = analysis::measure(&scan.volume, &segmentation.labels, &models.settings);
+    step("radiomics", &bar, "writing");
+    let created_at = rfc3339(chrono::Utc::now().timestamp_millis());
+    let source = scan.plan.as_ref().map(|plan| (plan, created_at.as_str()));
+    let mut files = analysis::label_files(&scan.volume, &segmentation, &models, source)?;
+    step("label files", &bar, "risk");
+    let context = Context {
+        models: &models,
+        study: None,
+        revision: 1,
+        created_at: created_at.clone(),
+        reasons: analysis::remarks(&[scan.verdict.reasons, segmentation.gate.reasons].concat()),
+        notes: [analysis::remarks(&[scan.verdict.notes, segmentation.gate.notes].concat()), remarks].concat(),
+        labels: &segmentation.labels,
+        clinical: (clinical, 0),
+        steps_ms,
+    };
+    let result = analysis::score(context, &features);
+    files.insert("features.csv".into(), features.to_csv().into_bytes());
+    files.insert("result.json".into(), result.to_json().into_bytes());
+    for (name, bytes) in &files {
+        write_file(&args.out.join(name), bytes)?;
+    }
+    bar.finish_and_clear();
+    if args.json { println!("{}", result.to_json()) } else { print(&result) }
+    eprintln!("results in {}", args.out.display());
+    Ok(())
+}
+
+/// The summary for a person.
+pub fn print(result: &ResultV1) {
+    match (&result.assessment, result.status) {
+        (Some(a), _) => println!(
+            "Risk of metachronous liver metastasis within {} months: {:.1} % ({} risk, {}, variant {}, {:.0} of {:.0} points)\n*** {DISCLAIMER} ***",
+            a.horizon_months, 100.0 * a.probability, a.group, a.certainty, a.variant, a.points, a.points_max
+        ),
+        (None, Status::Refused) => println!("NOT ANALYSED: no risk is given ({DISCLAIMER})"),
+        (None, _) => println!("no risk was computed ({DISCLAIMER})"),
+    }
+    for reason in &result.reasons {
+        println!("  reason  {} [{}]\n          what to do: {}", reason.sentence, reason.code, reason.advice);
+    }
+    for note in &result.notes {
+        println!("  note    {} [{}]", note.sentence, note.code);
+    }
+    for region in result.regions.iter().filter(|r| r.n_voxels > 0) {
+        println!("  {:<18} {:>9.1} mL", region.region, region.volume_ml);
+    }
+    let steps: Vec<String> = result.steps_ms.iter().map(|(name, ms)| format!("{name} {ms:.0} ms")).collect();
+    println!("  time    {}", steps.join(", "));
+}

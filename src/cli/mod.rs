@@ -1,0 +1,145 @@
+//! The command line: one file per command, each an `Args` and a `run`. Data goes to stdout, all else to stderr.
+//!
+//! **Invariant:** commands only read arguments and files, call the rooms and print; nothing is computed here.
+#![expect(clippy::disallowed_methods, reason = "top: commands own files, the clock and the terminal")]
+
+mod analyze;
+mod check;
+mod demo;
+mod extract;
+mod load;
+mod phantom;
+mod score;
+mod segment;
+mod send;
+mod serve;
+mod station;
+mod study;
+
+use crate::Explain;
+use clap::{Parser, Subcommand};
+pub use load::{FileError, Scan, load_image, load_nomogram, load_scan, load_segmenter, read_file, write_file};
+
+/// CT to risk of metachronous liver metastasis, on a box beside the scanner. Demonstration, not for clinical use.
+#[derive(Parser)]
+#[command(name = "metwatch", version, about, long_about = None)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Shows the whole line at work: broker, service, a synthetic patient sent by C-STORE, the alert received
+    Demo(demo::Args),
+    /// Runs the service: receives DICOM, analyses, announces
+    Serve(serve::Args),
+    /// Says what is wrong with a configuration before the service starts
+    Check(check::Args),
+    /// Analyses a CT (DICOM folder, NIfTI or NRRD) without network
+    Analyze(analyze::Args),
+    /// Segments a CT into a label map
+    Segment(segment::Args),
+    /// Computes radiomics of an image and a mask, as PyRadiomics does
+    Extract(extract::Args),
+    /// Computes the risk from features and clinical values
+    Score(score::Args),
+    /// Writes a synthetic CT with known truth
+    Phantom(phantom::Args),
+    /// Forwards a DICOM folder, as a scanner would
+    Send(send::Args),
+    /// A nursing station in the terminal: shows alerts and acknowledges them
+    Station(station::Args),
+    /// Lists and shows the studies of a store
+    Study(study::Args),
+    /// Verifies the audit chain of a store
+    Audit(study::AuditArgs),
+}
+
+/// What a command ends with when it cannot do its work: any error that explains itself.
+#[derive(Debug)]
+pub struct Failure(Box<dyn Explain + Send + Sync>);
+
+impl Failure {
+    /// The error's stable code.
+    pub fn code(&self) -> &'static str {
+        self.0.code()
+    }
+}
+
+impl<E: Explain + Send + Sync + 'static> From<E> for Failure {
+    fn from(error: E) -> Self {
+        Failure(Box::new(error))
+    }
+}
+
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "metwatch: {}", self.0)?;
+        let mut source = self.0.source();
+        while let Some(cause) = source {
+            write!(f, ": {cause}")?;
+            source = cause.source();
+        }
+        write!(f, "\n  what to do: {}\n  code: {}", self.0.advice(), self.0.code())
+    }
+}
+
+/// Runs one command.
+pub fn run(cli: Cli) -> Result<(), Failure> {
+    match cli.command {
+        Command::Demo(args) => demo::run(args),
+        Command::Serve(args) => serve::run(args),
+        Command::Check(args) => check::run(args),
+        Command::Analyze(args) => analyze::run(args),
+        Command::Segment(args) => segment::run(args),
+        Command::Extract(args) => extract::run(args),
+        Command::Score(args) => score::run(args),
+        Command::Phantom(args) => phantom::run(args),
+        Command::Send(args) => send::run(args),
+        Command::Station(args) => station::run(args),
+        Command::Study(args) => study::run(args),
+        Command::Audit(args) => study::run_audit(args),
+    }
+}
+
+/// Logs to stderr; `RUST_LOG` overrides the level.
+fn log_to_stderr(level: &str) {
+    use tracing_subscriber::EnvFilter;
+    // The broker's and the MQTT client's own chatter is not the box's life.
+    let fallback = format!("{level},rumqttd=error,rumqttc=error");
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(fallback));
+    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).try_init();
+}
+
+/// Waits for Ctrl-C or SIGTERM, calling `meanwhile` every `every`.
+fn wait_for_stop(meanwhile: impl Fn(), every: std::time::Duration) {
+    let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else { return };
+    runtime.block_on(async {
+        let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()).ok();
+        let terminated = async {
+            match &mut terminate {
+                Some(signal) => signal.recv().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::pin!(terminated);
+        loop {
+            tokio::select! {
+                _ = tokio::signal::ctrl_c() => return,
+                _ = &mut terminated => return,
+                () = tokio::time::sleep(every) => meanwhile(),
+            }
+        }
+    });
+}
+
+/// A progress bar in percent on stderr; nothing where stderr is no terminal.
+fn progress_bar(message: &'static str) -> indicatif::ProgressBar {
+    let bar = indicatif::ProgressBar::new(100);
+    if let Ok(style) = indicatif::ProgressStyle::with_template("{msg:12} [{bar:40}] {percent:>3} % {elapsed}") {
+        bar.set_style(style.progress_chars("=> "));
+    }
+    bar.set_message(message);
+    bar
+}

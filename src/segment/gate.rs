@@ -1,0 +1,300 @@
+//! The quality gate: may this segmentation carry a risk? Measures first, then limits from the package, then sentences.
+
+use crate::volume::{LabelMap, Region, Volume};
+use serde::Deserialize;
+
+/// Limits of the gate, as a package states them for its network.
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Limits {
+    /// A smaller liver is not believed.
+    pub liver_ml_refuse_under: f64,
+    /// A larger liver is not believed.
+    pub liver_ml_refuse_over: f64,
+    /// A smaller liver is noted.
+    pub liver_ml_note_under: f64,
+    /// A larger liver is noted.
+    pub liver_ml_note_over: f64,
+    /// Mean entropy (nats) inside the liver above which the network does not know what it sees.
+    pub entropy_refuse_over: f64,
+    /// Mean entropy (nats) that is noted.
+    pub entropy_note_over: f64,
+    /// Share of the liver in fragments that is refused.
+    pub fragments_refuse_over: f64,
+    /// Share of the liver in fragments that is noted.
+    pub fragments_note_over: f64,
+    /// Median HU of the liver, lowest.
+    pub liver_hu_refuse_under: f64,
+    /// Median HU of the liver, highest.
+    pub liver_hu_refuse_over: f64,
+    /// Median HU below which the phase is probably not portal-venous.
+    pub liver_hu_note_under: f64,
+    /// Shortest scan along the body axis.
+    pub z_extent_mm_refuse_under: f64,
+    /// Liver area in an end slice, relative to its largest slice, that is refused.
+    pub cut_refuse_over: f64,
+    /// Liver area in an end slice, relative to its largest slice, that is noted.
+    pub cut_note_over: f64,
+    /// Range of the body's soft tissue standard deviation (HU) seen in training; outside it the image is from another world.
+    pub soft_sd_hu_range: [f64; 2],
+}
+
+/// What was measured.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Measures {
+    /// Liver with its lesions.
+    pub liver_ml: f64,
+    /// Median HU inside the liver, lesions left out.
+    pub liver_hu: f64,
+    /// Mean entropy inside the liver, nats.
+    pub entropy: f64,
+    /// Share of the raw liver outside its largest component.
+    pub fragments: f64,
+    /// Extent of the scan along the body axis.
+    pub z_extent_mm: f64,
+    /// Liver area in the lowest and highest slice relative to the largest area.
+    pub cut: f64,
+    /// How far the liver's center lies to the patient's right of the body's center.
+    pub right_of_center_mm: f64,
+    /// Share of voxels that are body (above -300 HU).
+    pub body_share: f64,
+    /// Share of voxels below -800 HU: the air round a patient.
+    pub air_share: f64,
+    /// Standard deviation of HU over soft tissue (-20 to 220 HU).
+    pub soft_sd_hu: f64,
+    /// Colorectal tumor.
+    pub tumor_ml: f64,
+}
+
+/// A reason to refuse or a note: stable code, what was found, what to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finding {
+    /// Stable code.
+    pub code: &'static str,
+    /// What was found and what it means.
+    pub sentence: String,
+    /// What to do.
+    pub advice: &'static str,
+}
+
+/// The gate's answer.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Gate {
+    /// Not empty: no risk may be computed from this segmentation.
+    pub reasons: Vec<Finding>,
+    /// Remarks that travel with the result.
+    pub notes: Vec<Finding>,
+}
+
+impl Gate {
+    /// Whether the segmentation may carry a risk.
+    pub fn accepts(&self) -> bool {
+        self.reasons.is_empty()
+    }
+}
+
+/// Measures a segmentation. `entropy` and `fragments` come from the network's grid.
+pub fn measure(volume: &Volume, labels: &LabelMap, entropy: f64, fragments: f64) -> Measures {
+    let g = &volume.geometry;
+    let liver_value = labels.scheme.value_of(Region::Liver).unwrap_or(u8::MAX);
+    let lesion_value = labels.scheme.value_of(Region::LiverLesion).unwrap_or(u8::MAX);
+    // The source axis closest to the body axis (LPS z).
+    let body_axis = (0..3).max_by(|a, b| g.direction[2][*a].abs().total_cmp(&g.direction[2][*b].abs())).unwrap_or(2);
+    let mut areas = vec![0usize; g.size[body_axis]];
+    let mut histogram = vec![0u64; 4096]; // HU -1024 .. 3071 of the liver
+    let (mut n_liver, mut n_body, mut n_air) = (0u64, 0u64, 0u64);
+    let (mut liver_at, mut body_at) = ([0.0f64; 3], [0.0f64; 3]);
+    let (mut n_soft, mut soft_sum, mut soft_squares) = (0u64, 0.0f64, 0.0f64);
+    ndarray::Zip::indexed(&labels.labels).and(&volume.hu).for_each(|(z, y, x), label, hu| {
+        let at = [x, y, z];
+        if *hu > -300.0 {
+            n_body += 1;
+            (0..3).for_each(|a| body_at[a] += at[a] as f64);
+        }
+        n_air += u64::from(*hu < -800.0);
+        if (-20.0..=220.0).contains(hu) {
+            let hu = f64::from(*hu);
+            n_soft += 1;
+            soft_sum += hu;
+            soft_squares += hu * hu;
+        }
+        if *label == liver_value || *label == lesion_value {
+            n_liver += 1;
+            areas[at[body_axis]] += 1;
+            (0..3).for_each(|a| liver_at[a] += at[a] as f64);
+            if *label == liver_value {
+                histogram[(hu.clamp(-1024.0, 3071.0) + 1024.0) as usize] += 1;
+            }
+        }
+    });
+    let mean = |sum: [f64; 3], n: u64| g.position_mm(sum.map(|s| s / n.max(1) as f64));
+    let largest = areas.iter().copied().max().unwrap_or(0).max(1) as f64;
+    let ends = areas.first().max(areas.last()).copied().unwrap_or(0) as f64;
+    let voxels = labels.labels.len().max(1) as f64;
+    let soft_mean = soft_sum / n_soft.max(1) as f64;
+    Measures {
+        liver_ml: n_liver as f64 * g.voxel_mm3() / 1000.0,
+        liver_hu: median(&histogram),
+        entropy,
+        fragments,
+        z_extent_mm: g.size[body_axis] as f64 * g.spacing_mm[body_axis],
+        cut: ends / largest,
+        right_of_center_mm: mean(body_at, n_body)[0] - mean(liver_at, n_liver)[0],
+        body_share: n_body as f64 / voxels,
+        air_share: n_air as f64 / voxels,
+        soft_sd_hu: (soft_squares / n_soft.max(1) as f64 - soft_mean * soft_mean).max(0.0).sqrt(),
+        tumor_ml: labels.volume_ml(Region::ColorectalTumor),
+    }
+}
+
+/// Median HU of a histogram that starts at -1024; NaN when it is empty.
+fn median(histogram: &[u64]) -> f64 {
+    let total: u64 = histogram.iter().sum();
+    let mut seen = 0;
+    for (k, n) in histogram.iter().enumerate() {
+        seen += n;
+        if total > 0 && 2 * seen >= total {
+            return k as f64 - 1024.0;
+        }
+    }
+    f64::NAN
+}
+
+const SOURCE: &str = "check that a contrast CT of the whole abdomen was sent; the risk needs an image like those the model was made for";
+const REVIEW: &str = "look at the overlay pictures before using any number of this result";
+
+/// Judges measures by a package's limits.
+pub fn judge(m: &Measures, l: &Limits) -> Gate {
+    let mut gate = Gate::default();
+    let mut reason = |code, sentence| gate.reasons.push(Finding { code, sentence, advice: SOURCE });
+    if m.body_share < 0.02 || m.air_share > 0.98 {
+        reason("gate.no-body", format!("only {:.1} % of the voxels are body: this is not a CT of a patient", 100.0 * m.body_share));
+    }
+    if m.air_share < 0.005 && m.body_share > 0.98 {
+        reason("gate.no-air", "there is no air round or in the body: the HU scale is wrong or this is no CT".into());
+    }
+    if m.z_extent_mm < l.z_extent_mm_refuse_under {
+        let least = l.z_extent_mm_refuse_under;
+        reason("gate.short-scan", format!("the scan covers {:.0} mm along the body, less than {least:.0} mm: the liver is not inside", m.z_extent_mm));
+    }
+    if m.liver_ml == 0.0 {
+        reason("gate.no-liver", "no liver was found".into());
+        return gate;
+    }
+    if m.liver_ml < l.liver_ml_refuse_under || m.liver_ml > l.liver_ml_refuse_over {
+        reason("gate.liver-volume", format!("a liver of {:.0} mL is implausible", m.liver_ml));
+    }
+    if m.entropy > l.entropy_refuse_over {
+        reason("gate.uncertain", format!("the network is unsure about the liver (mean entropy {:.2} nats, limit {:.2})", m.entropy, l.entropy_refuse_over));
+    }
+    if m.fragments > l.fragments_refuse_over {
+        reason("gate.fragments", format!("{:.0} % of what looked like liver lies in separate pieces", 100.0 * m.fragments));
+    }
+    if m.liver_hu < l.liver_hu_refuse_under || m.liver_hu > l.liver_hu_refuse_over {
+        reason("gate.liver-hu", format!("the liver's median of {:.0} HU is implausible", m.liver_hu));
+    }
+    if m.right_of_center_mm < 5.0 {
+        reason("gate.liver-side", "the liver does not lie on the patient's right: orientation or segmentation is wrong".into());
+    }
+    if m.cut > l.cut_refuse_over {
+        reason("gate.liver-cut", format!("the scan ends inside the liver (end slice {:.0} % of its largest area)", 100.0 * m.cut));
+    }
+    if m.soft_sd_hu < l.soft_sd_hu_range[0] || m.soft_sd_hu > l.soft_sd_hu_range[1] {
+        let [low, high] = l.soft_sd_hu_range;
+        reason("gate.other-world", format!("soft tissue varies by {:.0} HU, the model was made for {low:.0} to {high:.0}: it does not know such images", m.soft_sd_hu));
+    }
+    let mut note = |code, sentence| gate.notes.push(Finding { code, sentence, advice: REVIEW });
+    if m.liver_ml < l.liver_ml_note_under || m.liver_ml > l.liver_ml_note_over {
+        note("gate.liver-volume-unusual", format!("the liver of {:.0} mL is unusual", m.liver_ml));
+    }
+    if m.entropy > l.entropy_note_over {
+        note("gate.entropy", format!("the network is less sure than usual about the liver (mean entropy {:.2} nats)", m.entropy));
+    }
+    if m.fragments > l.fragments_note_over {
+        note("gate.pieces", format!("{:.0} % of what looked like liver was removed as separate pieces", 100.0 * m.fragments));
+    }
+    if m.cut > l.cut_note_over {
+        note("gate.liver-edge", "the liver touches an end of the scan: its volume and shape are not complete".into());
+    }
+    if m.liver_hu < l.liver_hu_note_under {
+        note("gate.phase", format!("a liver of {:.0} HU is probably not in the portal-venous phase", m.liver_hu));
+    }
+    if m.tumor_ml == 0.0 {
+        note("gate.no-tumor", "no colorectal tumor was found: the risk is computed without tumor features".into());
+    }
+    gate
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMITS: Limits = Limits {
+        liver_ml_refuse_under: 400.0,
+        liver_ml_refuse_over: 4000.0,
+        liver_ml_note_under: 800.0,
+        liver_ml_note_over: 3000.0,
+        entropy_refuse_over: 0.6,
+        entropy_note_over: 0.35,
+        fragments_refuse_over: 0.3,
+        fragments_note_over: 0.05,
+        liver_hu_refuse_under: 0.0,
+        liver_hu_refuse_over: 200.0,
+        liver_hu_note_under: 80.0,
+        z_extent_mm_refuse_under: 120.0,
+        cut_refuse_over: 0.4,
+        cut_note_over: 0.02,
+        soft_sd_hu_range: [20.0, 60.0],
+    };
+
+    fn good() -> Measures {
+        Measures {
+            liver_ml: 1500.0,
+            liver_hu: 110.0,
+            entropy: 0.1,
+            fragments: 0.0,
+            z_extent_mm: 320.0,
+            cut: 0.0,
+            right_of_center_mm: 55.0,
+            body_share: 0.4,
+            air_share: 0.5,
+            soft_sd_hu: 40.0,
+            tumor_ml: 20.0,
+        }
+    }
+
+    #[test]
+    fn a_good_study_passes_without_a_note() {
+        assert_eq!(judge(&good(), &LIMITS), Gate::default());
+    }
+
+    #[test]
+    fn each_limit_has_its_code() {
+        let cases: [(Measures, &str); 9] = [
+            (Measures { liver_ml: 200.0, ..good() }, "gate.liver-volume"),
+            (Measures { entropy: 0.7, ..good() }, "gate.uncertain"),
+            (Measures { fragments: 0.5, ..good() }, "gate.fragments"),
+            (Measures { liver_hu: 1100.0, ..good() }, "gate.liver-hu"),
+            (Measures { z_extent_mm: 40.0, ..good() }, "gate.short-scan"),
+            (Measures { cut: 0.9, ..good() }, "gate.liver-cut"),
+            (Measures { right_of_center_mm: -50.0, ..good() }, "gate.liver-side"),
+            (Measures { soft_sd_hu: 90.0, ..good() }, "gate.other-world"),
+            (Measures { liver_ml: 0.0, ..good() }, "gate.no-liver"),
+        ];
+        for (measures, code) in cases {
+            let gate = judge(&measures, &LIMITS);
+            assert!(gate.reasons.iter().any(|r| r.code == code), "{code}: {gate:?}");
+        }
+        let noted = judge(&Measures { liver_hu: 45.0, cut: 0.1, tumor_ml: 0.0, ..good() }, &LIMITS);
+        assert!(noted.accepts());
+        assert_eq!(noted.notes.iter().map(|n| n.code).collect::<Vec<_>>(), ["gate.liver-edge", "gate.phase", "gate.no-tumor"]);
+    }
+
+    #[test]
+    fn the_median_of_a_histogram() {
+        let mut histogram = vec![0; 4096];
+        (histogram[1024 + 100], histogram[1024 + 110], histogram[1024 + 120]) = (2, 5, 1);
+        assert_eq!(median(&histogram), 110.0);
+        assert!(median(&[0; 4096]).is_nan());
+    }
+}

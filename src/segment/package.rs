@@ -1,0 +1,226 @@
+//! A segmenter package: manifest, hashes, plan, gate limits. Bytes in, values out; folders are read elsewhere.
+
+use super::{SegmentError, gate::Limits};
+use crate::volume::{LabelScheme, Region};
+use serde::Deserialize;
+use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
+
+/// The manifest schema that this program reads.
+const SCHEMA: &str = "metwatch.segmenter/1";
+
+/// How a volume becomes the network's input.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Plan {
+    /// Spacing of the network's grid along x, y, z (axis-aligned LPS).
+    pub spacing_mm: [f64; 3],
+    /// Each axis of the input is padded to a multiple of this.
+    pub pad_multiple: usize,
+    /// HU are clipped to this range ...
+    pub clip_hu: [f32; 2],
+    /// ... then this is subtracted ...
+    pub center_hu: f32,
+    /// ... and the rest divided by this.
+    pub scale_hu: f32,
+}
+
+/// The golden vectors: a seeded input and some of the logits that the network must give for it.
+#[derive(Debug, Clone)]
+pub struct Golden {
+    /// Shape of the input (z, y, x).
+    pub shape_zyx: [usize; 3],
+    /// Seed of the input.
+    pub seed: u64,
+    /// Every `stride`-th logit is listed.
+    pub stride: usize,
+    /// Largest allowed difference.
+    pub tolerance: f32,
+    /// Expected logits.
+    pub logits: Vec<f32>,
+}
+
+/// A segmenter package whose files match their hashes.
+#[derive(Debug, Clone)]
+pub struct Package {
+    /// Package id.
+    pub id: String,
+    /// Package version.
+    pub version: String,
+    /// SHA-256 of the manifest, which names every other file by hash.
+    pub sha256: String,
+    /// What it may be used for.
+    pub intended_use: String,
+    /// What it was trained on.
+    pub training: String,
+    /// The network, ONNX.
+    pub onnx: Vec<u8>,
+    /// Name of the network's input.
+    pub input: String,
+    /// Name of the network's output (logits).
+    pub output: String,
+    /// How a volume becomes the input.
+    pub plan: Plan,
+    /// What the output's classes mean; class 0 is background.
+    pub scheme: LabelScheme,
+    /// Arithmetic and weights, for results.
+    pub quantization: String,
+    /// Limits of the quality gate.
+    pub limits: Limits,
+    /// Measured figures, name -> value.
+    pub metrics: BTreeMap<String, f64>,
+    /// Golden vectors.
+    pub golden: Golden,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Manifest {
+    schema: String,
+    id: String,
+    version: String,
+    disclaimer: String,
+    intended_use: String,
+    training: String,
+    files: BTreeMap<String, String>,
+    io: Io,
+    plan: PlanRow,
+    quantization: Quantization,
+    labels: Vec<LabelRow>,
+    gate: Limits,
+    #[serde(default)]
+    metrics: BTreeMap<String, f64>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Io {
+    input: String,
+    output: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PlanRow {
+    spacing_mm: [f64; 3],
+    pad_multiple: usize,
+    clip_hu: [f32; 2],
+    center_hu: f32,
+    scale_hu: f32,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Quantization {
+    weights: String,
+    arithmetic: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LabelRow {
+    value: u8,
+    region: String,
+    snomed: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct GoldenRow {
+    shape_zyx: [usize; 3],
+    seed: u64,
+    input: String,
+    stride: usize,
+    tolerance: f32,
+    logits: Vec<f32>,
+}
+
+impl Package {
+    /// Reads a package from its files (name -> bytes) and checks every hash.
+    pub fn from_files(mut files: BTreeMap<String, Vec<u8>>) -> Result<Package, SegmentError> {
+        let manifest_bytes = files.remove("manifest.toml").ok_or_else(|| missing("manifest.toml"))?;
+        let text = std::str::from_utf8(&manifest_bytes).map_err(|e| invalid(e.to_string()))?;
+        let m: Manifest = toml::from_str(text).map_err(|e| invalid(e.to_string()))?;
+        if m.schema != SCHEMA {
+            return Err(invalid(format!("schema is {:?}, this program reads {SCHEMA:?}", m.schema)));
+        }
+        if m.disclaimer != crate::DISCLAIMER {
+            return Err(invalid(format!("the disclaimer must read {:?}", crate::DISCLAIMER)));
+        }
+        for (name, expected) in &m.files {
+            let bytes = files.get(name).ok_or_else(|| missing(name))?;
+            if &hex(bytes) != expected {
+                return Err(SegmentError::HashMismatch { file: name.clone() });
+            }
+        }
+        if let Some(extra) = files.keys().find(|name| !m.files.contains_key(*name)) {
+            return Err(invalid(format!("the file {extra} is not named in the manifest")));
+        }
+        let plan = PlanRow { ..m.plan };
+        let positive = plan.spacing_mm.iter().all(|s| s.is_finite() && (0.5..=20.0).contains(s));
+        if !positive || !(1..=64).contains(&plan.pad_multiple) || plan.scale_hu <= 0.0 || plan.clip_hu[0] >= plan.clip_hu[1] {
+            return Err(invalid("[plan] has a value out of range".into()));
+        }
+        let golden: GoldenRow = serde_json::from_slice(files.get("golden.json").ok_or_else(|| missing("golden.json"))?)
+            .map_err(|e| invalid(format!("golden.json: {e}")))?;
+        let cells: usize = golden.shape_zyx.iter().fold(1, |n, s| n.saturating_mul(*s));
+        if golden.input != "lcg" || golden.stride == 0 || cells > 1 << 20 || golden.logits.is_empty() {
+            return Err(invalid("golden.json has a value out of range".into()));
+        }
+        Ok(Package {
+            id: m.id,
+            version: m.version,
+            sha256: hex(&manifest_bytes),
+            intended_use: m.intended_use,
+            training: m.training,
+            onnx: files.remove("model.onnx").ok_or_else(|| missing("model.onnx"))?,
+            input: m.io.input,
+            output: m.io.output,
+            plan: Plan {
+                spacing_mm: plan.spacing_mm,
+                pad_multiple: plan.pad_multiple,
+                clip_hu: plan.clip_hu,
+                center_hu: plan.center_hu,
+                scale_hu: plan.scale_hu,
+            },
+            scheme: scheme(&m.labels)?,
+            quantization: format!("{} weights, {} arithmetic", m.quantization.weights, m.quantization.arithmetic),
+            limits: m.gate,
+            metrics: m.metrics,
+            golden: Golden {
+                shape_zyx: golden.shape_zyx,
+                seed: golden.seed,
+                stride: golden.stride,
+                tolerance: golden.tolerance,
+                logits: golden.logits,
+            },
+        })
+    }
+}
+
+/// Label rows must count 1, 2, 3 ... as the output's classes do.
+fn scheme(rows: &[LabelRow]) -> Result<LabelScheme, SegmentError> {
+    let mut entries = Vec::new();
+    for (k, row) in rows.iter().enumerate() {
+        let region = Region::from_name(&row.region).ok_or_else(|| invalid(format!("unknown region {:?}", row.region)))?;
+        if usize::from(row.value) != k + 1 {
+            return Err(invalid(format!("label {:?} has value {}, expected {}", row.region, row.value, k + 1)));
+        }
+        entries.push((row.value, region, row.snomed.clone()));
+    }
+    if !entries.iter().any(|(_, region, _)| *region == Region::Liver) {
+        return Err(invalid("no label for the liver".into()));
+    }
+    Ok(LabelScheme { entries })
+}
+
+fn hex(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|b| format!("{b:02x}")).collect()
+}
+
+fn missing(file: &str) -> SegmentError {
+    SegmentError::PackageInvalid { message: format!("the file {file} is missing") }
+}
+
+fn invalid(message: String) -> SegmentError {
+    SegmentError::PackageInvalid { message }
+}

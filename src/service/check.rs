@@ -1,0 +1,126 @@
+//! `metwatch check`: what is wrong before the service starts. Every finding is looked for; the first does not hide the rest.
+
+use super::analysis::Models;
+use super::{Config, now_ms};
+use crate::{Explain, device, store};
+use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
+
+/// A clock before this is a board without battery that has not heard the time yet (2026-01-01).
+const CLOCK_MS_MIN: i64 = 1_767_225_600_000;
+
+/// One thing that was looked at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finding {
+    /// What was looked at and what was found.
+    pub what: String,
+    /// `None` when all is well; else the code and what to do.
+    pub trouble: Option<(&'static str, &'static str)>,
+}
+
+impl Finding {
+    fn good(what: impl Into<String>) -> Finding {
+        Finding { what: what.into(), trouble: None }
+    }
+    fn bad(what: impl Into<String>, code: &'static str, advice: &'static str) -> Finding {
+        Finding { what: what.into(), trouble: Some((code, advice)) }
+    }
+    fn of(good: impl Into<String>, result: Result<(), &dyn Explain>) -> Finding {
+        match result {
+            Ok(()) => Finding::good(good),
+            Err(e) => Finding::bad(e.to_string(), e.code(), e.advice()),
+        }
+    }
+}
+
+/// Looks at everything that a start needs.
+pub fn check(config: &Config) -> Vec<Finding> {
+    let mut findings = vec![Finding::good(format!("machine: {}", device::survey().summary())), clock(now_ms())];
+    let models = Models::load(config.models.segmenter.as_deref(), config.models.nomogram.as_deref());
+    findings.push(match &models {
+        Ok(m) => {
+            let package = m.segmenter.package();
+            Finding::good(format!(
+                "models: {} {} and {} {}, hashes and golden vectors right ({})",
+                package.id, package.version, m.nomogram.id, m.nomogram.version, crate::DISCLAIMER
+            ))
+        }
+        Err(e) => Finding::bad(e.to_string(), e.code(), e.advice()),
+    });
+    findings.push(folder("the store's folder", &config.store.directory));
+    if config.store.directory.exists() {
+        findings.push(match store::Store::inspect(&config.store.directory).and_then(|s| s.check()) {
+            Ok(report) if report.is_sound() => Finding::good("the store is sound"),
+            Ok(report) => Finding::bad(format!("the store is damaged: {report:?}"), "store.damaged", "keep a copy of the folder before the service starts"),
+            Err(e) if e.code() == "store.no-store" => Finding::good("the store will be made at the first start"),
+            Err(e) => Finding::bad(e.to_string(), e.code(), e.advice()),
+        });
+    }
+    if let Some(results) = &config.store.results_directory {
+        findings.push(folder("the results folder", results));
+    }
+    findings.push(port("DICOM", config.dicom.listen));
+    if config.dicom.allow.is_empty() {
+        findings.push(Finding::bad("nobody may send: dicom.allow is empty", "config.nobody-may-send", "name the scanner's AE title in dicom.allow"));
+    }
+    findings.push(match &config.alert.broker {
+        Some(broker) => Finding::good(format!("alerts go to the broker {broker}")),
+        None if config.alert.embedded_port == 0 => Finding::good("alerts go to the box's own broker, on a free port of loopback"),
+        None => port("the box's own broker", SocketAddr::from(([127, 0, 0, 1], config.alert.embedded_port))),
+    });
+    let verified = config.alert.verify();
+    findings.push(Finding::of("MQTT secrets and certificates are readable", verified.as_ref().map_err(|e| e as &dyn Explain).map(|_| ())));
+    if let Some(console) = &config.console {
+        findings.push(port("the console", console.listen));
+        let verified = console.verify();
+        findings.push(Finding::of("the console's access rules hold", verified.as_ref().map_err(|e| e as &dyn Explain).map(|_| ())));
+    }
+    if let Some(clinical) = &config.clinical {
+        findings.push(folder("the clinical drop folder", &clinical.drop_directory));
+    }
+    findings
+}
+
+fn clock(now_ms: i64) -> Finding {
+    if now_ms < CLOCK_MS_MIN {
+        return Finding::bad("the clock stands before 2026", "clock.wrong", "wait for time synchronization, or set the clock");
+    }
+    Finding::good("the clock is plausible")
+}
+
+fn folder(what: &str, path: &Path) -> Finding {
+    let probe = path.join(".metwatch-check");
+    let tried = std::fs::create_dir_all(path).and_then(|()| std::fs::write(&probe, b"")).and_then(|()| std::fs::remove_file(&probe));
+    match tried {
+        Ok(()) => Finding::good(format!("{what} {} is writable", path.display())),
+        Err(e) => Finding::bad(format!("{what} {} is not writable: {e}", path.display()), "folder.not-writable", "create it for the service's user, or name another"),
+    }
+}
+
+fn port(what: &str, address: SocketAddr) -> Finding {
+    match TcpListener::bind(address) {
+        Ok(_) => Finding::good(format!("{what} can listen on {address}")),
+        Err(e) => Finding::bad(
+            format!("{what} cannot listen on {address}: {e}"),
+            "service.port-in-use",
+            "stop the other program on that port, or choose another address in the configuration",
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_board_without_battery_is_noticed() {
+        assert_eq!(clock(0).trouble.map(|t| t.0), Some("clock.wrong"));
+        assert_eq!(clock(CLOCK_MS_MIN).trouble, None);
+    }
+
+    #[test]
+    fn a_port_in_use_is_noticed() {
+        let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+        assert_eq!(port("DICOM", taken.local_addr().unwrap()).trouble.map(|t| t.0), Some("service.port-in-use"));
+    }
+}

@@ -1,0 +1,253 @@
+//! Starting and stopping: store, packages, broker, receiver, worker, alert session, console.
+
+use super::analysis::{Models, ModelsError};
+use super::events::{self, Told};
+use super::plan::Patience;
+use super::sink::{Arrivals, StoreSink};
+use super::worker::Worker;
+use super::Config;
+use crate::alert::payload::EventKind;
+use crate::alert::{AlertError, BrokerAddress, EmbeddedBroker, Notice};
+use crate::store::{Store, StoreError};
+use crate::{Explain, alert, console, device, dicom};
+use std::collections::BTreeMap;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+use tokio::sync::watch;
+
+/// Health is published this often.
+const HEALTH_EVERY: Duration = Duration::from_secs(30);
+/// The worker may be silent this long (one study is a few seconds) before the watchdog is no longer fed.
+const WORKER_SILENT: Duration = Duration::from_secs(300);
+
+/// Why the service did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A model package.
+    #[error(transparent)]
+    Models(#[from] ModelsError),
+    /// The broker's address or its secrets.
+    #[error(transparent)]
+    Alert(#[from] AlertError),
+    /// The console's configuration.
+    #[error(transparent)]
+    Console(#[from] console::ConsoleError),
+    /// An address that cannot be listened on.
+    #[error("{what} cannot listen on {address}")]
+    Listen {
+        /// Which part.
+        what: &'static str,
+        /// Where.
+        address: SocketAddr,
+        /// The system's own words.
+        source: std::io::Error,
+    },
+    /// No thread.
+    #[error("a thread could not be started")]
+    Thread(#[source] std::io::Error),
+}
+
+impl Explain for StartError {
+    fn code(&self) -> &'static str {
+        match self {
+            Self::Store(e) => e.code(),
+            Self::Models(e) => e.code(),
+            Self::Alert(e) => e.code(),
+            Self::Console(e) => e.code(),
+            Self::Listen { .. } => "service.port-in-use",
+            Self::Thread(_) => "service.thread",
+        }
+    }
+    fn advice(&self) -> &'static str {
+        match self {
+            Self::Store(e) => e.advice(),
+            Self::Models(e) => e.advice(),
+            Self::Alert(e) => e.advice(),
+            Self::Console(e) => e.advice(),
+            Self::Listen { .. } => "stop the other program on that port, or choose another address in the configuration",
+            Self::Thread(_) => "raise the limit of threads (TasksMax) or free memory",
+        }
+    }
+}
+
+/// A running service.
+pub struct Service {
+    /// Where it receives DICOM.
+    pub dicom: SocketAddr,
+    /// The broker it speaks to.
+    pub broker: BrokerAddress,
+    /// Where its pages are, if anywhere.
+    pub console: Option<SocketAddr>,
+    /// Its store: another handle.
+    pub store: Store,
+    stop: Arc<AtomicBool>,
+    stop_async: watch::Sender<bool>,
+    heartbeat: Arc<AtomicU64>,
+    began: Instant,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Service {
+    /// Starts everything. Nothing is received before everything that receiving promises is there.
+    pub fn start(config: Config) -> Result<Service, StartError> {
+        let began = Instant::now();
+        tracing::info!(version = env!("CARGO_PKG_VERSION"), device = device::survey().summary(), "starting; {}", crate::DISCLAIMER);
+        let models = Arc::new(Models::load(config.models.segmenter.as_deref(), config.models.nomogram.as_deref())?);
+        let listener = listen("the DICOM receiver", config.dicom.listen)?;
+        let pages = config.console.as_ref().map(|c| listen("the console", c.listen)).transpose()?;
+        let (store, notices) = Store::open(&config.store.directory, super::now_ms())?;
+        for notice in notices {
+            tracing::warn!(code = notice.code(), "{notice}");
+            let told = Told {
+                kind: EventKind::Degraded,
+                code: notice.code(),
+                sentence: &notice.to_string(),
+                advice: "look at the store with `metwatch study list` and keep the named folder until it is clear what is missing",
+                study: None,
+                about: &super::now_ms().to_string(),
+            };
+            events::tell(&store, &told);
+        }
+        let mut alert = config.alert.clone();
+        let broker = match &alert.broker {
+            Some(broker) => broker.clone(),
+            None => EmbeddedBroker::start(alert.embedded_port)?.address(),
+        };
+        alert.broker = Some(broker.clone());
+        alert.verify()?;
+
+        let stop = Arc::new(AtomicBool::new(false));
+        let (stop_async, stopped) = watch::channel(false);
+        let heartbeat = Arc::new(AtomicU64::new(0));
+        let arrivals = Arc::new(Arrivals::default());
+        let address = |l: &TcpListener, asked| l.local_addr().unwrap_or(asked);
+        let mut service = Service {
+            dicom: address(&listener, config.dicom.listen),
+            broker,
+            console: pages.as_ref().zip(config.console.as_ref()).map(|(l, c)| address(l, c.listen)),
+            store: store.clone(),
+            stop: stop.clone(),
+            stop_async,
+            heartbeat: heartbeat.clone(),
+            began,
+            threads: Vec::new(),
+        };
+        let worker = Worker {
+            store: store.clone(),
+            models,
+            arrivals: arrivals.clone(),
+            patience: Patience {
+                quiet: Duration::from_secs(config.dicom.quiet_s.into()),
+                incomplete: Duration::from_secs(config.dicom.incomplete_s.into()),
+            },
+            alert: alert.clone(),
+            clinical: config.clinical,
+            results_directory: config.store.results_directory.clone(),
+            heartbeat,
+            under_way: BTreeMap::new(),
+        };
+        service.spawn("worker", { let stop = stop.clone(); move || worker.run(&stop) })?;
+        let sink = Arc::new(StoreSink { store: store.clone(), arrivals });
+        let dicom_config = config.dicom;
+        service.spawn("dicom", { let stop = stop.clone(); move || {
+            if let Err(error) = dicom::serve(listener, dicom_config, sink, stop) {
+                tracing::error!(%error, "the DICOM receiver ended");
+            }
+        }})?;
+        let source = super::source::StoreSource { store: store.clone() };
+        let web = pages.zip(config.console);
+        service.spawn("network", move || network(alert, store, web, source, stopped))?;
+        tracing::info!(dicom = %service.dicom, broker = %service.broker, "ready");
+        Ok(service)
+    }
+
+    fn spawn(&mut self, name: &str, work: impl FnOnce() + Send + 'static) -> Result<(), StartError> {
+        self.threads.push(std::thread::Builder::new().name(name.into()).spawn(work).map_err(StartError::Thread)?);
+        Ok(())
+    }
+
+    /// Whether every part is at work; what the watchdog is fed by.
+    pub fn is_alive(&self) -> bool {
+        let last = Duration::from_millis(self.heartbeat.load(Ordering::Relaxed));
+        self.threads.iter().all(|t| !t.is_finished()) && self.began.elapsed().saturating_sub(last) < WORKER_SILENT
+    }
+
+    /// Stops: no new associations, the running step ends, everything is on disk.
+    pub fn stop(self) {
+        self.stop.store(true, Ordering::Relaxed);
+        let _ = self.stop_async.send(true);
+        for thread in self.threads {
+            let name = thread.thread().name().unwrap_or("").to_string();
+            if thread.join().is_err() {
+                tracing::error!(name, "a part of the service had ended by a fault of the program");
+            }
+        }
+        tracing::info!("stopped");
+    }
+}
+
+fn listen(what: &'static str, address: SocketAddr) -> Result<TcpListener, StartError> {
+    TcpListener::bind(address).map_err(|source| StartError::Listen { what, address, source })
+}
+
+/// The alert session and the console, on a runtime of their own.
+fn network(
+    alert: alert::Config,
+    store: Store,
+    web: Option<(TcpListener, console::Config)>,
+    source: super::source::StoreSource,
+    stopped: watch::Receiver<bool>,
+) {
+    let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return tracing::error!(%error, "the network runtime could not be started"),
+    };
+    runtime.block_on(async move {
+        let (health, hear) = watch::channel(String::new());
+        let notices = store.clone();
+        let session = alert::run(alert, Arc::new(store), hear, stopped.clone(), move |notice: &Notice| tell(&notices, notice));
+        let pages = async {
+            if let Some((listener, config)) = web {
+                console::serve(listener, config, Arc::new(source), stopped.clone()).await;
+            } else {
+                let mut stopped = stopped.clone();
+                let _ = stopped.wait_for(|s| *s).await;
+            }
+        };
+        let healthy = async {
+            let mut stopped = stopped.clone();
+            while !*stopped.borrow() {
+                let device = device::survey();
+                let _ = health.send(serde_json::json!({ "schema": "metwatch.health/1", "device": device.summary() }).to_string());
+                let _ = tokio::time::timeout(HEALTH_EVERY, stopped.wait_for(|s| *s)).await;
+            }
+        };
+        let (ended, (), ()) = tokio::join!(session, pages, healthy);
+        if let Err(error) = ended {
+            tracing::error!(code = error.code(), %error, "the alert session ended");
+        }
+    });
+}
+
+/// What happens to alerts on their way, logged; what a person has to do something about also becomes an event.
+fn tell(store: &Store, notice: &Notice) {
+    let kind = match notice {
+        Notice::Connected { .. } | Notice::Acknowledged { .. } => return tracing::info!(code = notice.code(), "{}", notice.sentence()),
+        Notice::Escalated { .. } => EventKind::Escalated,
+        Notice::Expired { .. } => EventKind::Expired,
+        Notice::Down(_) | Notice::NobodyListens { .. } | Notice::Refused { .. } => EventKind::Degraded,
+    };
+    tracing::warn!(code = notice.code(), "{}", notice.sentence());
+    let (study, about) = match notice {
+        Notice::Escalated { id, study } | Notice::Expired { id, study } => (study.as_deref(), id.clone()),
+        _ => (None, super::now_ms().to_string()),
+    };
+    let sentence = notice.sentence();
+    events::tell(store, &Told { kind, code: notice.code(), sentence: &sentence, advice: notice.advice(), study, about: &about });
+}
