@@ -27,7 +27,7 @@ TRUTH = {"tumor_texture": 1.1, "liver_texture": 0.8, "log_afp": 0.7, "nodes": -0
 
 TUMOR_ML_MIN = 4                  # smaller tumors (mostly hidden behind an organ) leave too few voxels for a texture
 
-# Radiomic predictors, chosen before any outcome was drawn, by how well they follow the latent texture (README.md).
+# Radiomic predictors, chosen without an outcome, by how well they follow the latent texture (README.md).
 RADIOMIC = [
     # id, label, region, feature, unit, latent texture that it stands for
     ("tumor_correlation", "Tumor gray level correlation", "colorectal_tumor", "original_glcm_Correlation", "", "latent_tumor_texture"),
