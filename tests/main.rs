@@ -4,5 +4,6 @@ mod alert;
 mod common;
 mod risk;
 mod dicom;
+mod radiomics;
 mod rooms;
 mod store;

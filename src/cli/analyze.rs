@@ -56,7 +56,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
     step("radiomics", &bar, "writing");
     let created_at = rfc3339(chrono::Utc::now().timestamp_millis());
     let source = scan.plan.as_ref().map(|plan| (plan, created_at.as_str()));
-    let mut files = analysis::label_files(&scan.volume, &segmentation, &models, source)?;
+    let mut files = analysis::label_files(&scan.volume, &segmentation, &models, source, &created_at)?;
     step("label files", &bar, "risk");
     let context = Context {
         models: &models,

@@ -13,6 +13,9 @@ use std::path::Path;
 /// Regions whose features are computed.
 const MEASURED: [Region; 2] = [Region::Liver, Region::ColorectalTumor];
 
+/// Series Number of our SEG: far from what a scanner counts to.
+const SEG_SERIES_NUMBER: u32 = 9001;
+
 /// The packages that compute a study.
 pub struct Models {
     /// The network.
@@ -243,19 +246,33 @@ fn assessment_result(a: &Assessment) -> AssessmentResult {
 }
 
 /// The files of a segmented study, by name: label map, overlay pictures, and a SEG where the source was DICOM.
+/// `seed` makes the SEG's UIDs: the same study and revision gives the same object again.
 pub fn label_files(
     volume: &Volume,
     segmentation: &Segmentation,
     models: &Models,
     source: Option<(&dicom::SeriesPlan, &str)>,
+    created_at: &str,
 ) -> Result<BTreeMap<String, Vec<u8>>, FilesError> {
     let labels = &segmentation.labels;
     let mut files: BTreeMap<String, Vec<u8>> = console::key_pictures(volume, labels).into_iter().collect();
     files.insert("labels.nii.gz".into(), volume::encode_nifti(labels.labels.view(), &labels.geometry)?);
-    if let Some((plan, created_at)) = source {
+    if let Some((plan, seed)) = source {
         let package = models.segmenter.package();
-        if let Some(seg) = dicom_seg(labels, plan, &format!("{} {}", package.id, package.version), created_at)? {
-            files.insert("segmentation.dcm".into(), seg);
+        let digits: String = created_at.chars().filter(char::is_ascii_digit).collect();
+        let info = dicom::SegInfo {
+            algorithm: &package.id,
+            version: &package.version,
+            date: digits.get(..8).unwrap_or_default(),
+            time: digits.get(8..14).unwrap_or_default(),
+            series_number: SEG_SERIES_NUMBER,
+            uid_seed: seed.as_bytes(),
+        };
+        match dicom::write_seg(labels, plan, &info) {
+            Ok(seg) => _ = files.insert("segmentation.dcm".into(), seg.bytes),
+            // Nothing was found: the result says so, and a SEG needs a frame.
+            Err(dicom::SegError::Empty) => {}
+            Err(error) => return Err(error.into()),
         }
     }
     Ok(files)
@@ -269,14 +286,20 @@ pub enum FilesError {
     Labels(#[from] volume::CodecError),
     /// The DICOM SEG.
     #[error("writing the DICOM SEG: {0}")]
-    Seg(String),
+    Seg(#[from] dicom::SegError),
 }
 
 impl Explain for FilesError {
     fn code(&self) -> &'static str {
-        "result.files"
+        match self {
+            Self::Labels(e) => e.code(),
+            Self::Seg(e) => e.code(),
+        }
     }
     fn advice(&self) -> &'static str {
-        "report this with the study's result.json: it is a fault of the program"
+        match self {
+            Self::Labels(e) => e.advice(),
+            Self::Seg(e) => e.advice(),
+        }
     }
 }

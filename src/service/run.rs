@@ -4,6 +4,7 @@ use super::analysis::{Models, ModelsError};
 use super::events::{self, Told};
 use super::plan::Patience;
 use super::sink::{Arrivals, StoreSink};
+use super::source::StoreSource;
 use super::worker::Worker;
 use super::Config;
 use crate::alert::payload::EventKind;
@@ -138,6 +139,7 @@ impl Service {
             began,
             threads: Vec::new(),
         };
+        let cut_offs = models.nomogram.variants.iter().map(|v| (v.name.clone(), [v.intermediate_from, v.high_from])).collect();
         let worker = Worker {
             store: store.clone(),
             models,
@@ -160,7 +162,7 @@ impl Service {
                 tracing::error!(%error, "the DICOM receiver ended");
             }
         }})?;
-        let source = super::source::StoreSource { store: store.clone() };
+        let source = StoreSource { store: store.clone(), identifiers: alert.identifiers, cut_offs };
         let web = pages.zip(config.console);
         service.spawn("network", move || network(alert, store, web, source, stopped))?;
         tracing::info!(dicom = %service.dicom, broker = %service.broker, "ready");
@@ -201,7 +203,7 @@ fn network(
     alert: alert::Config,
     store: Store,
     web: Option<(TcpListener, console::Config)>,
-    source: super::source::StoreSource,
+    source: StoreSource,
     stopped: watch::Receiver<bool>,
 ) {
     let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
@@ -214,10 +216,9 @@ fn network(
         let session = alert::run(alert, Arc::new(store), hear, stopped.clone(), move |notice: &Notice| tell(&notices, notice));
         let pages = async {
             if let Some((listener, config)) = web {
-                console::serve(listener, config, Arc::new(source), stopped.clone()).await;
-            } else {
-                let mut stopped = stopped.clone();
-                let _ = stopped.wait_for(|s| *s).await;
+                if let Err(error) = console::serve(listener, config, Arc::new(source), stopped.clone()).await {
+                    tracing::error!(code = error.code(), %error, "the console ended");
+                }
             }
         };
         let healthy = async {
@@ -239,15 +240,18 @@ fn network(
 fn tell(store: &Store, notice: &Notice) {
     let kind = match notice {
         Notice::Connected { .. } | Notice::Acknowledged { .. } => return tracing::info!(code = notice.code(), "{}", notice.sentence()),
+        // Nobody hears an event over a broker that is away; the log and the console tell.
+        Notice::Down(_) => return tracing::warn!(code = notice.code(), "{}", notice.sentence()),
         Notice::Escalated { .. } => EventKind::Escalated,
         Notice::Expired { .. } => EventKind::Expired,
-        Notice::Down(_) | Notice::NobodyListens { .. } | Notice::Refused { .. } => EventKind::Degraded,
+        Notice::NobodyListens { .. } | Notice::Refused { .. } => EventKind::Degraded,
     };
     tracing::warn!(code = notice.code(), "{}", notice.sentence());
     let (study, about) = match notice {
-        Notice::Escalated { id, study } | Notice::Expired { id, study } => (study.as_deref(), id.clone()),
-        _ => (None, super::now_ms().to_string()),
+        Notice::Escalated { id, study } | Notice::Expired { id, study } => (study.as_deref(), id.as_str()),
+        Notice::NobodyListens { id } | Notice::Refused { id, .. } => (None, id.as_str()),
+        _ => (None, ""),
     };
     let sentence = notice.sentence();
-    events::tell(store, &Told { kind, code: notice.code(), sentence: &sentence, advice: notice.advice(), study, about: &about });
+    events::tell(store, &Told { kind, code: notice.code(), sentence: &sentence, advice: notice.advice(), study, about });
 }

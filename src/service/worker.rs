@@ -268,7 +268,8 @@ impl Worker {
         tracing::info!(elapsed_ms = segment_ms, reasons = segmentation.gate.reasons.len(), "segmented");
         let began = Instant::now();
         let created_at = rfc3339(super::now_ms());
-        let files = analysis::label_files(&volume, &segmentation, &models, Some((&plan, &created_at))).map_err(|e| rejected(&e))?;
+        let seed = format!("{} {}", study.series_uid, study.revision);
+        let files = analysis::label_files(&volume, &segmentation, &models, Some((&plan, &seed)), &created_at).map_err(|e| rejected(&e))?;
         let under_way = self.under_way.entry(study.number.clone()).or_default();
         under_way.steps_ms.push(("segment".into(), segment_ms));
         under_way.steps_ms.push(("label files".into(), ms(began)));
@@ -309,7 +310,7 @@ impl Worker {
         let labels = self.labels(study)?;
         let kept = self.segmentation(study)?;
         let features = Features::from_csv(&self.artifact_text(study, "features.csv")?)
-            .ok_or_else(|| Stopped::Store(StoreError::damaged("features.csv is not a feature table".into())))?;
+            .ok_or_else(|| Stopped::Store(damaged("features.csv is not a feature table")))?;
         let clinical = self.store.clinical(study.patient_id.as_str())?;
         let values = match &clinical {
             Some(stored) => risk::clinical_from_json(&stored.json).map_err(|e| rejected(&e))?.1,
@@ -374,16 +375,16 @@ impl Worker {
 
     fn segmentation(&self, study: &StudyV1) -> Result<SegmentationV1, Stopped> {
         let text = self.artifact_text(study, "segmentation.json")?;
-        serde_json::from_str(&text).map_err(|e| Stopped::Store(StoreError::damaged(format!("segmentation.json: {e}"))))
+        serde_json::from_str(&text).map_err(|e| Stopped::Store(damaged(format!("segmentation.json: {e}"))))
     }
 
     fn artifact(&self, study: &StudyV1, name: &str) -> Result<Vec<u8>, StoreError> {
-        let file = study.artifacts.get(name).ok_or_else(|| StoreError::damaged(format!("study {} has no {name}", study.number)))?;
+        let file = study.artifacts.get(name).ok_or_else(|| damaged(format!("study {} has no {name}", study.number)))?;
         self.store.read_spool(file)
     }
 
     fn artifact_text(&self, study: &StudyV1, name: &str) -> Result<String, StoreError> {
-        String::from_utf8(self.artifact(study, name)?).map_err(|_| StoreError::damaged(format!("{name} is not text")))
+        String::from_utf8(self.artifact(study, name)?).map_err(|_| damaged(format!("{name} is not text")))
     }
 
     fn write(
@@ -487,6 +488,10 @@ impl From<&Gate> for GateV1 {
     fn from(gate: &Gate) -> Self {
         GateV1 { reasons: analysis::remarks(&gate.reasons), notes: analysis::remarks(&gate.notes) }
     }
+}
+
+fn damaged(what: impl Into<String>) -> StoreError {
+    StoreError::Damaged { what: what.into() }
 }
 
 fn json_bytes(value: &impl Serialize) -> Vec<u8> {
