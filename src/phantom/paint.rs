@@ -289,7 +289,7 @@ fn distance2(p: [f32; 3], q: [f32; 3]) -> f32 {
 fn blob_level(blob: &Blob, p: [f32; 3]) -> f32 {
     let smooth: f32 = (0..3).map(|a| ((p[a] - blob.center[a]) / blob.half[a]).powi(2)).sum();
     // The surface varies by 12 %, so only places near it need the noise.
-    if smooth < 0.7 || smooth > 1.4 { smooth } else { smooth * (1.0 + 0.24 * value_noise(blob.seed, p, 11.0)) }
+    if !(0.7..=1.4).contains(&smooth) { smooth } else { smooth * (1.0 + 0.24 * value_noise(blob.seed, p, 11.0)) }
 }
 
 /// Blur in plane, noise (half of it correlated), integers.
