@@ -37,16 +37,25 @@ pub fn run(args: Args) -> Result<(), Failure> {
     bar.finish_and_clear();
     let labels = &segmentation.labels;
     write_file(&args.out, &encode_nifti(labels.labels.view(), &labels.geometry)?)?;
-    let volumes: Vec<(&str, f64)> = labels.scheme.entries.iter().map(|(_, r, _)| (r.name(), labels.volume_ml(*r))).collect();
+    let volumes: Vec<(&str, f64)> =
+        labels.scheme.entries.iter().map(|(_, r, _)| (r.name(), labels.volume_ml(*r))).collect();
     let gate = &segmentation.gate;
     if args.json {
-        let finding = |f: &crate::segment::Finding| json!({ "code": f.code, "sentence": f.sentence, "advice": f.advice });
+        let finding =
+            |f: &crate::segment::Finding| json!({ "code": f.code, "sentence": f.sentence, "advice": f.advice });
         let report = json!({
             "disclaimer": DISCLAIMER,
             "accepted": gate.accepts(),
             "reasons": gate.reasons.iter().map(finding).collect::<Vec<_>>(),
             "notes": gate.notes.iter().map(finding).collect::<Vec<_>>(),
             "volumes_ml": volumes.iter().map(|(n, v)| (n.to_string(), json!(v))).collect::<serde_json::Map<_, _>>(),
+            "measures": {
+                "liver_hu": segmentation.measures.liver_hu,
+                "entropy": segmentation.measures.entropy,
+                "fragments": segmentation.measures.fragments,
+                "between_share": segmentation.measures.between_share,
+                "cut": segmentation.measures.cut,
+            },
             "read_ms": read_ms,
             "segment_ms": segment_ms,
         });
@@ -59,6 +68,9 @@ pub fn run(args: Args) -> Result<(), Failure> {
     for finding in gate.reasons.iter().chain(&gate.notes) {
         println!("{} [{}]", finding.sentence, finding.code);
     }
-    println!("{} in {segment_ms:.0} ms ({DISCLAIMER})", if gate.accepts() { "segmented" } else { "segmented, not fit for a risk" });
+    println!(
+        "{} in {segment_ms:.0} ms ({DISCLAIMER})",
+        if gate.accepts() { "segmented" } else { "segmented, not fit for a risk" }
+    );
     Ok(())
 }

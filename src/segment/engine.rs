@@ -34,15 +34,25 @@ impl Engine {
 
     fn check(&self, golden: &Golden) -> Result<(), SegmentError> {
         let [z, y, x] = golden.shape_zyx;
-        let input = Array3::from_shape_vec((z, y, x), golden_input(golden.seed, z * y * x)).map_err(|_| SegmentError::Shape)?;
+        let input =
+            Array3::from_shape_vec((z, y, x), golden_input(golden.seed, z * y * x)).map_err(|_| SegmentError::Shape)?;
         let logits = self.pass(input)?;
         let found: Vec<f32> = logits.iter().step_by(golden.stride).copied().collect();
         if found.len() != golden.logits.len() {
-            let message = format!("golden.json lists {} logits, the network gives {}", golden.logits.len(), found.len());
+            let message =
+                format!("golden.json lists {} logits, the network gives {}", golden.logits.len(), found.len());
             return Err(SegmentError::PackageInvalid { message });
         }
-        let worst = found.iter().zip(&golden.logits).map(|(a, b)| (a - b).abs()).fold(0.0f32, |w, d| if d.is_nan() { f32::INFINITY } else { w.max(d) });
-        if worst <= golden.tolerance { Ok(()) } else { Err(SegmentError::GoldenMismatch { worst, tolerance: golden.tolerance }) }
+        let worst = found
+            .iter()
+            .zip(&golden.logits)
+            .map(|(a, b)| (a - b).abs())
+            .fold(0.0f32, |w, d| if d.is_nan() { f32::INFINITY } else { w.max(d) });
+        if worst <= golden.tolerance {
+            Ok(())
+        } else {
+            Err(SegmentError::GoldenMismatch { worst, tolerance: golden.tolerance })
+        }
     }
 
     /// Logits, shape (classes, z, y, x), of an input of shape (z, y, x); each axis a multiple that the network can halve.

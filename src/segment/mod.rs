@@ -38,7 +38,9 @@ pub enum SegmentError {
         file: String,
     },
     /// The network does not give the logits it gave when it was made.
-    #[error("the network fails its golden vectors on this machine: logits differ by {worst:.4}, allowed {tolerance:.4}")]
+    #[error(
+        "the network fails its golden vectors on this machine: logits differ by {worst:.4}, allowed {tolerance:.4}"
+    )]
     GoldenMismatch {
         /// Largest difference.
         worst: f32,
@@ -82,7 +84,9 @@ impl Explain for SegmentError {
     fn advice(&self) -> &'static str {
         match self {
             Self::PackageInvalid { .. } | Self::HashMismatch { .. } => "install the package again from its source",
-            Self::GoldenMismatch { .. } => "do not use this package on this machine; report it with the machine's processor",
+            Self::GoldenMismatch { .. } => {
+                "do not use this package on this machine; report it with the machine's processor"
+            }
             Self::Network { .. } | Self::Shape => "use a package made for this version of metwatch",
             Self::Volume(_) => "send the series again or convert it again",
             Self::TooLarge { .. } => "send the abdomen only",
@@ -147,7 +151,12 @@ impl Segmenter {
         let class = |region| scheme.value_of(region);
         let organ = [class(Region::Liver), class(Region::LiverLesion)];
         let voxel_mm3 = grid.geometry.voxel_mm3();
-        let cleaned = postprocess::clean(&mut classes, &mut probabilities, voxel_mm3, [organ[0], organ[1], class(Region::ColorectalTumor)]);
+        let cleaned = postprocess::clean(
+            &mut classes,
+            &mut probabilities,
+            voxel_mm3,
+            [organ[0], organ[1], class(Region::ColorectalTumor)],
+        );
         let entropy = mean_entropy(&classes, &probabilities, organ);
         let labels = grid.labels_on(&volume.geometry, &probabilities);
         let labels = LabelMap { labels, geometry: volume.geometry.clone(), scheme: scheme.clone() };

@@ -157,7 +157,11 @@ impl Package {
         }
         let plan = PlanRow { ..m.plan };
         let positive = plan.spacing_mm.iter().all(|s| s.is_finite() && (0.5..=20.0).contains(s));
-        if !positive || !(1..=64).contains(&plan.pad_multiple) || plan.scale_hu <= 0.0 || plan.clip_hu[0] >= plan.clip_hu[1] {
+        if !positive
+            || !(1..=64).contains(&plan.pad_multiple)
+            || plan.scale_hu <= 0.0
+            || plan.clip_hu[0] >= plan.clip_hu[1]
+        {
             return Err(invalid("[plan] has a value out of range".into()));
         }
         let golden: GoldenRow = serde_json::from_slice(files.get("golden.json").ok_or_else(|| missing("golden.json"))?)
@@ -201,7 +205,8 @@ impl Package {
 fn scheme(rows: &[LabelRow]) -> Result<LabelScheme, SegmentError> {
     let mut entries = Vec::new();
     for (k, row) in rows.iter().enumerate() {
-        let region = Region::from_name(&row.region).ok_or_else(|| invalid(format!("unknown region {:?}", row.region)))?;
+        let region =
+            Region::from_name(&row.region).ok_or_else(|| invalid(format!("unknown region {:?}", row.region)))?;
         if usize::from(row.value) != k + 1 {
             return Err(invalid(format!("label {:?} has value {}, expected {}", row.region, row.value, k + 1)));
         }

@@ -52,7 +52,12 @@ impl Grid {
     fn sample_aligned(&self, volume: &Volume, axes: [(usize, bool); 3]) -> Array3<f32> {
         let view = to_lps(volume.hu.view(), axes);
         let rows: [Vec<Row>; 3] = std::array::from_fn(|a| {
-            rows(view.len_of(Axis(2 - a)), volume.geometry.spacing_mm[axes[a].0], self.geometry.size[a], self.geometry.spacing_mm[a])
+            rows(
+                view.len_of(Axis(2 - a)),
+                volume.geometry.spacing_mm[axes[a].0],
+                self.geometry.size[a],
+                self.geometry.spacing_mm[a],
+            )
         });
         // In plane first, slice by slice: what remains for z is small.
         let planes: Vec<Array2<f32>> = view
@@ -230,13 +235,15 @@ impl Row {
 fn rows(n_source: usize, spacing_mm: f64, n_target: usize, target_mm: f64) -> Vec<Row> {
     let sigma = (0.42 * (target_mm / spacing_mm - 1.0)).max(0.0);
     let radius = (3.0 * sigma + 0.5) as i64;
-    let mut kernel: Vec<f64> = (-radius..=radius).map(|k| if radius == 0 { 1.0 } else { (-0.5 * (k as f64 / sigma).powi(2)).exp() }).collect();
+    let mut kernel: Vec<f64> =
+        (-radius..=radius).map(|k| if radius == 0 { 1.0 } else { (-0.5 * (k as f64 / sigma).powi(2)).exp() }).collect();
     let sum: f64 = kernel.iter().sum();
     kernel.iter_mut().for_each(|k| *k /= sum);
     let last = n_source as i64 - 1;
     (0..n_target)
         .map(|k| {
-            let at = (k as f64 - (n_target as f64 - 1.0) / 2.0) * target_mm / spacing_mm + (n_source as f64 - 1.0) / 2.0;
+            let at =
+                (k as f64 - (n_target as f64 - 1.0) / 2.0) * target_mm / spacing_mm + (n_source as f64 - 1.0) / 2.0;
             if at < -0.5 - 1e-9 || at > last as f64 + 0.5 + 1e-9 {
                 return Row { first: 0, weights: Vec::new() };
             }
@@ -321,7 +328,12 @@ mod tests {
 
     #[test]
     fn the_grid_covers_the_source_and_is_centered() {
-        let g = Geometry { size: [100, 50, 10], spacing_mm: [1.0, 1.0, 5.0], origin_mm: [0.0; 3], direction: Geometry::IDENTITY };
+        let g = Geometry {
+            size: [100, 50, 10],
+            spacing_mm: [1.0, 1.0, 5.0],
+            origin_mm: [0.0; 3],
+            direction: Geometry::IDENTITY,
+        };
         let grid = Grid::over(&g, [4.0; 3], 8);
         assert_eq!(grid.geometry.size, [25, 13, 13]); // 100/4, ceil(50/4), ceil(50/4)
         assert_eq!(grid.padded, [32, 16, 16]);

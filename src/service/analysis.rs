@@ -2,7 +2,9 @@
 
 use super::features::Features;
 use super::packages::{PackageReadError, read_package, shipped_nomogram, shipped_segmenter};
-use super::result::{AssessmentResult, ContributionResult, PackageRef, RESULT_SCHEMA, RegionResult, Remark, ResultV1, Status};
+use super::result::{
+    AssessmentResult, ContributionResult, PackageRef, RESULT_SCHEMA, RegionResult, Remark, ResultV1, Status,
+};
 use crate::risk::{self, Assessment, ClinicalKey, ClinicalValues, Nomogram, RiskError};
 use crate::segment::{self, Finding, Gate, Package, Segmentation, Segmenter};
 use crate::volume::{self, LabelMap, Region, Volume};
@@ -150,7 +152,9 @@ pub fn score(context: Context<'_>, features: &Features) -> ResultV1 {
                 }));
                 assessment = Some(assessment_result(&assessed));
             }
-            Err(e) => reasons.push(Remark { code: e.code().into(), sentence: e.to_string(), advice: e.advice().into() }),
+            Err(e) => {
+                reasons.push(Remark { code: e.code().into(), sentence: e.to_string(), advice: e.advice().into() })
+            }
         }
     }
     let status = match (reasons.is_empty(), notes.is_empty()) {
@@ -174,7 +178,11 @@ pub fn score(context: Context<'_>, features: &Features) -> ResultV1 {
         regions: regions(labels),
         assessment,
         clinical: ClinicalKey::ALL.iter().filter_map(|k| Some((k.name().to_string(), known(k)?))).collect(),
-        clinical_missing: ClinicalKey::ALL.iter().filter(|k| known(k).is_none()).map(|k| k.name().to_string()).collect(),
+        clinical_missing: ClinicalKey::ALL
+            .iter()
+            .filter(|k| known(k).is_none())
+            .map(|k| k.name().to_string())
+            .collect(),
         clinical_revision: context.clinical.1,
         segmenter: segmenter_ref(models),
         nomogram: PackageRef {
@@ -201,9 +209,8 @@ pub fn remarks(findings: &[Finding]) -> Vec<Remark> {
 
 /// The verdict of the series rules, in the gate's terms.
 pub fn series_gate(notes: &[dicom::Note], refusals: &[dicom::Note]) -> Gate {
-    let finding = |advice| {
-        move |note: &dicom::Note| Finding { code: note.code, sentence: note.sentence.clone(), advice }
-    };
+    let finding =
+        |advice| move |note: &dicom::Note| Finding { code: note.code, sentence: note.sentence.clone(), advice };
     Gate {
         reasons: refusals.iter().map(finding("send the whole abdomen as the scanner reconstructed it")).collect(),
         notes: notes.iter().map(finding("")).collect(),

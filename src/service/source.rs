@@ -4,8 +4,8 @@ use super::features::Features;
 use super::result::{AssessmentResult, PackageRef, Remark, ResultV1, Status};
 use crate::alert::Identifiers;
 use crate::console::{
-    AlertState, AlertView, AssessmentView, AuditRow, Command, Contribution, FeatureRow, FileRow, PackageRow, RegionRow, Remark as RemarkRow,
-    Source, Status as Shown, StepRow, StudyPage, StudySummary, Viewed,
+    AlertState, AlertView, AssessmentView, AuditRow, Command, Contribution, FeatureRow, FileRow, PackageRow, RegionRow,
+    Remark as RemarkRow, Source, Status as Shown, StepRow, StudyPage, StudySummary, Viewed,
 };
 use crate::risk::{self, ClinicalValues};
 use crate::store::{AuditNote, OutboxKind, OutboxState, OutboxV1, StateV1, Store, StoreError, StudyV1};
@@ -35,7 +35,12 @@ impl StoreSource {
     }
 
     fn alert_of(&self, study: &StudyV1) -> Result<Option<AlertView>, StoreError> {
-        let newest = self.store.outbox_of(&study.number)?.into_iter().filter(|m| m.kind == OutboxKind::Alert).max_by_key(|m| m.sequence);
+        let newest = self
+            .store
+            .outbox_of(&study.number)?
+            .into_iter()
+            .filter(|m| m.kind == OutboxKind::Alert)
+            .max_by_key(|m| m.sequence);
         Ok(newest.map(alert_view))
     }
 
@@ -46,7 +51,9 @@ impl StoreSource {
             None => None,
         };
         let clinical = match self.store.clinical(study.patient_id.as_str())? {
-            Some(stored) => risk::clinical_from_json(&stored.json).map_or_else(|_| ClinicalValues::default(), |(_, values)| values),
+            Some(stored) => {
+                risk::clinical_from_json(&stored.json).map_or_else(|_| ClinicalValues::default(), |(_, values)| values)
+            }
             None => ClinicalValues::default(),
         };
         let mut audit: Vec<AuditRow> = self
@@ -54,7 +61,12 @@ impl StoreSource {
             .audit_entries()?
             .into_iter()
             .filter(|entry| entry.study.as_deref() == Some(&study.number))
-            .map(|entry| AuditRow { at_ms: entry.at_ms, actor: entry.actor, action: entry.action, detail: entry.detail })
+            .map(|entry| AuditRow {
+                at_ms: entry.at_ms,
+                actor: entry.actor,
+                action: entry.action,
+                detail: entry.detail,
+            })
             .collect();
         audit.reverse();
         audit.truncate(AUDIT_ROWS_MAX);
@@ -79,7 +91,9 @@ impl StoreSource {
         match (&study.state, result) {
             (_, Some(result)) => self.fill(&mut page, result, study),
             (StateV1::Rejected { code, sentence, advice }, None) => page.reasons = vec![row(code, sentence, advice)],
-            (StateV1::Failed { code, sentence, .. }, None) => page.reasons = vec![row(code, sentence, "report the log of the service")],
+            (StateV1::Failed { code, sentence, .. }, None) => {
+                page.reasons = vec![row(code, sentence, "report the log of the service")]
+            }
             _ => {}
         }
         Ok(page)
@@ -87,7 +101,8 @@ impl StoreSource {
 
     fn fill(&self, page: &mut StudyPage, result: ResultV1, study: &StudyV1) {
         let rows = |remarks: &[Remark]| remarks.iter().map(|r| row(&r.code, &r.sentence, &r.advice)).collect();
-        let (of_risk, of_gate): (Vec<Remark>, Vec<Remark>) = result.notes.iter().cloned().partition(|r| r.code.starts_with("risk."));
+        let (of_risk, of_gate): (Vec<Remark>, Vec<Remark>) =
+            result.notes.iter().cloned().partition(|r| r.code.starts_with("risk."));
         page.computed_at_ms = Some(study.changed_ms);
         page.size_xyz = Some(result.size_xyz);
         page.spacing_mm = Some(result.spacing_mm);
@@ -257,7 +272,9 @@ fn file_row(name: &str, length: u64) -> FileRow {
 
 fn feature_rows(features: Features) -> Vec<FeatureRow> {
     let of_region = |(region, rows): (String, Vec<(String, f64)>)| {
-        rows.into_iter().map(move |(name, value)| FeatureRow { region: region.clone(), name, value: risk::format_short(value) }).collect::<Vec<_>>()
+        rows.into_iter()
+            .map(move |(name, value)| FeatureRow { region: region.clone(), name, value: risk::format_short(value) })
+            .collect::<Vec<_>>()
     };
     features.regions.into_iter().flat_map(of_region).collect()
 }

@@ -52,7 +52,9 @@ impl Geometry {
     /// Continuous voxel index (x, y, z) of a position (LPS, mm); the direction is orthonormal, so its inverse is its transpose.
     pub fn index_of(&self, position_mm: [f64; 3]) -> [f64; 3] {
         let offset: [f64; 3] = std::array::from_fn(|row| position_mm[row] - self.origin_mm[row]);
-        std::array::from_fn(|a| (0..3).map(|row| self.direction[row][a] * offset[row]).sum::<f64>() / self.spacing_mm[a])
+        std::array::from_fn(|a| {
+            (0..3).map(|row| self.direction[row][a] * offset[row]).sum::<f64>() / self.spacing_mm[a]
+        })
     }
 
     /// Checks that the grid has voxels, positive finite spacing and orthonormal axes (within 1e-3, float32 headers are that coarse).
