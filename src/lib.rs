@@ -9,8 +9,20 @@
 mod explain;
 pub use explain::{DISCLAIMER, Explain};
 
-pub mod alert;
-pub mod store;
+// pure
+pub mod phantom;
+pub mod radiomics;
 pub mod risk;
-pub mod dicom;
+pub mod segment;
 pub mod volume;
+// edges
+pub mod alert;
+pub mod clinical;
+pub mod console;
+pub mod device;
+pub mod dicom;
+// base
+pub mod store;
+// top
+pub mod cli;
+pub mod service;

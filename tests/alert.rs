@@ -131,13 +131,15 @@ fn text(output: std::io::Result<Output>) -> String {
 const OPEN: &str = "allow_anonymous true";
 const PERSISTENT: &str = "allow_anonymous true\npersistence true\npersistence_location {}/\nautosave_interval 1";
 
+type Running = JoinHandle<Result<(), metwatch::alert::AlertError>>;
+
 /// A box: a store and the client on it, which can be stopped or cut off.
 struct TestBox {
     store: Arc<Store>,
     config: Config,
     notices: Arc<Mutex<Vec<&'static str>>>,
     health: watch::Sender<String>,
-    running: Option<(watch::Sender<bool>, JoinHandle<Result<(), metwatch::alert::AlertError>>)>,
+    running: Option<(watch::Sender<bool>, Running)>,
     _folder: Folder,
 }
 
@@ -555,6 +557,33 @@ async fn tls_checks_the_broker() {
     test_box.config.tls = tls("broker.key");
     let error = test_box.config.verify().expect_err("a key is no certificate");
     assert_eq!(metwatch::Explain::code(&error), "alert.bad-pem");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_is_no_broker_is_told_and_survived() {
+    let mut broker = Mosquitto::new(OPEN);
+    let mut test_box = TestBox::new(broker.address());
+    {
+        let hostile = tokio::net::TcpListener::bind(("127.0.0.1", broker.port)).await.expect("a free port");
+        test_box.start();
+        test_box.add("a1");
+        // HTTP; a CONNACK and then noise; a CONNACK that is cut; silence that ends.
+        let connack = b"\x20\x03\x00\x00\x00";
+        for answer in [
+            b"HTTP/1.1 400 Bad Request\r\n\r\n".to_vec(),
+            [&connack[..], &[0xf3; 64]].concat(),
+            connack[..4].to_vec(),
+            vec![],
+        ] {
+            let (mut stream, _) = hostile.accept().await.expect("the box connects again");
+            tokio::io::AsyncWriteExt::write_all(&mut stream, &answer).await.expect("it listens");
+            pause(100).await;
+        }
+    }
+    until("it is told", || test_box.told("alert.not-accepted") >= 1).await;
+    broker.start();
+    let _station = TestStation::start(broker.address());
+    until("it is acknowledged", || test_box.acked_by("a1").is_some()).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,8 +1,15 @@
 //! One test program for the whole box: a module per capability. `bash tests/run` sets up the peers and runs it.
+#![allow(clippy::disallowed_methods, reason = "tests own files, processes, sockets and the clock")]
 
 mod alert;
+mod analyze;
+mod cli;
 mod common;
-mod risk;
+mod crash;
 mod dicom;
+mod line;
+mod radiomics;
+mod risk;
 mod rooms;
+mod segment;
 mod store;

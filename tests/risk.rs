@@ -1,4 +1,5 @@
 //! The shipped nomogram package, and `metwatch score` as a person uses it.
+#![expect(clippy::disallowed_methods, reason = "a test drives files and the shipped binary")]
 
 use metwatch::risk::{ClinicalValues, Nomogram, Source, Status, assess, clinical_from_json};
 use std::collections::BTreeMap;

@@ -84,7 +84,9 @@ fn pure_rooms_use_no_runtime_store_or_clock() {
         if !PURE.contains(&room) {
             continue;
         }
-        for forbidden in ["tokio::", "sled::", "std::fs", "std::env", "std::net", "SystemTime", "Instant::now", "std::process"] {
+        for forbidden in
+            ["tokio::", "sled::", "std::fs", "std::env", "std::net", "SystemTime", "Instant::now", "std::process"]
+        {
             let used = text.lines().any(|l| l.split("//").next().unwrap_or("").contains(forbidden));
             assert!(!used, "src/{file} uses {forbidden}, but {room} is a pure room");
         }
@@ -94,7 +96,8 @@ fn pure_rooms_use_no_runtime_store_or_clock() {
 #[test]
 fn every_room_opens_with_its_page() {
     for (room, _) in ROWS {
-        let text = fs::read_to_string(format!("src/{room}/mod.rs")).unwrap_or_else(|_| panic!("src/{room}/mod.rs is missing"));
+        let text =
+            fs::read_to_string(format!("src/{room}/mod.rs")).unwrap_or_else(|_| panic!("src/{room}/mod.rs is missing"));
         assert!(text.starts_with("//!"), "src/{room}/mod.rs does not say what the room is for");
         assert!(text.contains("**Invariant:**"), "src/{room}/mod.rs does not name its invariant");
     }

@@ -54,7 +54,7 @@ def quantize(path):
 
 
 def lcg(seed, n):
-    """The golden input: src/segment/golden.rs makes the same numbers."""
+    """The golden input: src/segment/engine.rs makes the same numbers."""
     out, s = np.empty(n, np.float32), seed
     for k in range(n):
         s = (s * 6364136223846793005 + 1442695040888963407) % 2**64
@@ -99,7 +99,7 @@ def main():
         'version = "0.1.0"',
         'disclaimer = "demonstration, not for clinical use"',
         'intended_use = "shows the line from scanner to alert on synthetic phantoms; on patients its labels mean nothing"',
-        f'training = "64 synthetic phantoms of `metwatch phantom` (seeds 1000 to 1063), no patient data; {saved["steps"]} steps of 2 patches at 4 mm, '
+        f'training = "64 synthetic phantoms of `metwatch phantom` (seeds 1000 to 1063), no patient data; {saved["steps"]} steps of 2 or 3 patches at 4 mm, the last {saved["steps"] - 1500} with fixed batch statistics, '
         f'seed {saved["seed"]}, {saved["seconds"] / 60:.0f} minutes of one CPU core; commit {arguments.commit}"',
         "", "[files]", *[f'"{name}" = "{digest}"' for name, digest in hashes.items()],
         "", "[io]", 'input = "input"', 'output = "logits"',

@@ -107,7 +107,7 @@ liver_hu_note_under = 80.0
 z_extent_mm_refuse_under = 120.0
 cut_refuse_over = 0.4
 cut_note_over = 0.02
-soft_sd_hu_range = [0.0, 60.0]
+between_share_range = [0.0, 0.08]
 
 [metrics]
 dice_liver = 1.0

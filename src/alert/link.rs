@@ -18,7 +18,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot};
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 
 /// Requests that wait for the polling task.
 const REQUESTS_MAX: usize = 64;
@@ -38,6 +38,9 @@ const SETTLED: Duration = Duration::from_secs(5);
 /// So many connections in a row that were lost before that mean that something is wrong. A broker that gives a client id to another
 /// client need not say so: mosquitto 2.0.11 closes the connection without a word.
 const SHORT_MAX: u32 = 3;
+
+/// After a panic of the client library.
+const PANIC_PAUSE: Duration = Duration::from_secs(2);
 
 /// What a connection needs.
 pub(super) struct LinkOptions<'a> {
@@ -84,13 +87,34 @@ impl Link {
         let broker = options.broker.to_string();
         let options = mqtt_options(options)?;
         let (sender, events) = mpsc::channel(EVENTS_MAX);
-        Ok(Link { events, task: tokio::spawn(poll(options, broker, sender)) })
+        Ok(Link { events, task: tokio::spawn(supervise(options, broker, sender)) })
     }
 }
 
 /// Reads what the options name, without connecting.
 pub(super) fn verify(options: &LinkOptions) -> Result<(), AlertError> {
     mqtt_options(options).map(|_| ())
+}
+
+/// Bytes from outside reach the client library before they reach us: a panic there must not end the alerts.
+async fn supervise(options: MqttOptions, broker: String, sender: mpsc::Sender<LinkEvent>) {
+    loop {
+        let mut polling = JoinSet::new();
+        polling.spawn(poll(options.clone(), broker.clone(), sender.clone()));
+        match polling.join_next().await {
+            Some(Err(error)) if error.is_panic() => {}
+            _ => return,
+        }
+        let (proceed, heard) = oneshot::channel();
+        let error = AlertError::Lost {
+            broker: broker.clone(),
+            why: "the client library broke down over what the broker sent".into(),
+        };
+        if sender.send(LinkEvent::Down { error, proceed }).await.is_err() || heard.await.is_err() {
+            return;
+        }
+        tokio::time::sleep(PANIC_PAUSE).await;
+    }
 }
 
 async fn poll(options: MqttOptions, broker: String, sender: mpsc::Sender<LinkEvent>) {

@@ -1,11 +1,11 @@
 //! `metwatch analyze`: the whole computation on files, without network.
 
 use super::{Failure, load_scan, read_file, write_file};
+use crate::DISCLAIMER;
 use crate::alert::payload::rfc3339;
 use crate::risk::{ClinicalValues, clinical_from_json};
 use crate::service::analysis::{self, Context, Models};
 use crate::service::{ResultV1, Status};
-use crate::DISCLAIMER;
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -56,7 +56,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
     step("radiomics", &bar, "writing");
     let created_at = rfc3339(chrono::Utc::now().timestamp_millis());
     let source = scan.plan.as_ref().map(|plan| (plan, created_at.as_str()));
-    let mut files = analysis::label_files(&scan.volume, &segmentation, &models, source)?;
+    let mut files = analysis::label_files(&scan.volume, &segmentation, &models, source, &created_at)?;
     step("label files", &bar, "risk");
     let context = Context {
         models: &models,
@@ -76,7 +76,11 @@ pub fn run(args: Args) -> Result<(), Failure> {
         write_file(&args.out.join(name), bytes)?;
     }
     bar.finish_and_clear();
-    if args.json { println!("{}", result.to_json()) } else { print(&result) }
+    if args.json {
+        println!("{}", result.to_json())
+    } else {
+        print(&result)
+    }
     eprintln!("results in {}", args.out.display());
     Ok(())
 }
@@ -86,7 +90,13 @@ pub fn print(result: &ResultV1) {
     match (&result.assessment, result.status) {
         (Some(a), _) => println!(
             "Risk of metachronous liver metastasis within {} months: {:.1} % ({} risk, {}, variant {}, {:.0} of {:.0} points)\n*** {DISCLAIMER} ***",
-            a.horizon_months, 100.0 * a.probability, a.group, a.certainty, a.variant, a.points, a.points_max
+            a.horizon_months,
+            100.0 * a.probability,
+            a.group,
+            a.certainty,
+            a.variant,
+            a.points,
+            a.points_max
         ),
         (None, Status::Refused) => println!("NOT ANALYSED: no risk is given ({DISCLAIMER})"),
         (None, _) => println!("no risk was computed ({DISCLAIMER})"),

@@ -44,9 +44,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
         }
     }
     if args.json {
-        let row = |f: &service::CheckFinding| {
-            serde_json::json!({ "what": f.what, "ok": f.trouble.is_none(), "code": f.trouble.map(|t| t.0), "advice": f.trouble.map(|t| t.1) })
-        };
+        let row = |f: &service::CheckFinding| serde_json::json!({ "what": f.what, "ok": f.trouble.is_none(), "code": f.trouble.map(|t| t.0), "advice": f.trouble.map(|t| t.1) });
         println!("{}", serde_json::Value::from(findings.iter().map(row).collect::<Vec<_>>()));
     }
     match findings.iter().filter(|f| f.trouble.is_some()).count() {

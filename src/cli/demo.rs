@@ -63,12 +63,19 @@ impl Steps {
 pub fn run(args: Args) -> Result<(), Failure> {
     super::log_to_stderr("error");
     let steps = Steps(Instant::now());
-    let folder = args.dir.clone().unwrap_or_else(|| std::env::temp_dir().join(format!("metwatch-demo-{}", std::process::id())));
+    let folder =
+        args.dir.clone().unwrap_or_else(|| std::env::temp_dir().join(format!("metwatch-demo-{}", std::process::id())));
     println!("metwatch demo: a synthetic patient from the scanner to the alert. {}", DISCLAIMER.to_uppercase());
-    write_file(&folder.join("clinical").join("README.txt"), b"The laboratory system renames JSON files into this folder.\n")?;
+    write_file(
+        &folder.join("clinical").join("README.txt"),
+        b"The laboratory system renames JSON files into this folder.\n",
+    )?;
     let service = Service::start(config(&folder)?)?;
     let page = service.console.map(|c| format!("http://{c}/"));
-    steps.say(format_args!("service ready: DICOM on {}, MQTT broker on {}, models loaded and verified", service.dicom, service.broker));
+    steps.say(format_args!(
+        "service ready: DICOM on {}, MQTT broker on {}, models loaded and verified",
+        service.dicom, service.broker
+    ));
     let station = Station::start(&service)?;
     station.expect_up()?;
     steps.say("nursing station subscribed");
@@ -79,7 +86,10 @@ pub fn run(args: Args) -> Result<(), Failure> {
     let truth = &patient.truth;
     steps.say(format_args!(
         "synthetic patient {}: {x} x {y} x {z} voxels, liver {:.0} mL with {} lesions, tumor of {:.0} mm",
-        args.seed, truth.liver_ml, truth.lesions.len(), truth.tumor_diameter_mm
+        args.seed,
+        truth.liver_ml,
+        truth.lesions.len(),
+        truth.tumor_diameter_mm
     ));
     let clinical = folder.join("clinical").join("patient.json.part");
     write_file(&clinical, phantom_cli::clinical(&patient, args.seed).to_string().as_bytes())?;
@@ -102,7 +112,10 @@ pub fn run(args: Args) -> Result<(), Failure> {
     steps.say(format_args!("{} slices sent by C-STORE, each durable before it was acknowledged", sent.len()));
 
     let alert = watch_study(&service.store, &station, &steps)?;
-    steps.say(format_args!("ALERT received at the station {:.2} s after the last slice, and acknowledged", last_slice.elapsed().as_secs_f64()));
+    steps.say(format_args!(
+        "ALERT received at the station {:.2} s after the last slice, and acknowledged",
+        last_slice.elapsed().as_secs_f64()
+    ));
     println!("           {alert}");
     let study = delivered(&service.store)?;
     let result = ResultV1::from_json(study.result_json.as_deref().unwrap_or_default()).map_err(stopped)?;
@@ -210,20 +223,25 @@ impl Station {
         let thread = std::thread::spawn(move || {
             let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else { return };
             let (acks, acks_received) = mpsc::unbounded_channel();
-            let listened = runtime.block_on(alert::listen(config, acks_received, stopped_, |received| match received {
-                Received::Up => _ = tell.send(Heard::Up),
-                Received::Alert { from, alert, again: false } => {
-                    let text = format!(
-                        "{} risk {:.1} % ({}, {}), study {}, alert {}, {}",
-                        alert.group.to_uppercase(), 100.0 * alert.probability, alert.variant,
-                        if alert.status == alert::payload::StatusOfRisk::Final { "final" } else { "provisional" },
-                        alert.study, &alert.alert_id[..12.min(alert.alert_id.len())], alert.disclaimer
-                    );
-                    let _ = acks.send(Acknowledge { from, alert_id: alert.alert_id.clone() });
-                    let _ = tell.send(Heard::Alert(text));
-                }
-                _ => {}
-            }));
+            let listened =
+                runtime.block_on(alert::listen(config, acks_received, stopped_, |received| match received {
+                    Received::Up => _ = tell.send(Heard::Up),
+                    Received::Alert { from, alert, again: false } => {
+                        let text = format!(
+                            "{} risk {:.1} % ({}, {}), study {}, alert {}, {}",
+                            alert.group.to_uppercase(),
+                            100.0 * alert.probability,
+                            alert.variant,
+                            if alert.status == alert::payload::StatusOfRisk::Final { "final" } else { "provisional" },
+                            alert.study,
+                            &alert.alert_id[..12.min(alert.alert_id.len())],
+                            alert.disclaimer
+                        );
+                        let _ = acks.send(Acknowledge { from, alert_id: alert.alert_id.clone() });
+                        let _ = tell.send(Heard::Alert(text));
+                    }
+                    _ => {}
+                }));
             if let Err(error) = listened {
                 tracing::error!(%error, "the station ended");
             }

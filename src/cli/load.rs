@@ -160,7 +160,8 @@ fn load_dicom(files: &[PathBuf], progress: &(dyn Fn(usize, usize) + Sync)) -> Re
         return Err(ScanError::NotDicom { n: files.len(), first }.into());
     }
     // The only series that can be made into a volume, if it is the only one; else the reason of the largest.
-    let mut plans: Vec<_> = series.into_values().map(|(paths, headers)| (dicom::plan_series(&headers), paths)).collect();
+    let mut plans: Vec<_> =
+        series.into_values().map(|(paths, headers)| (dicom::plan_series(&headers), paths)).collect();
     plans.sort_by_key(|(_, paths)| std::cmp::Reverse(paths.len()));
     let mut usable: Vec<_> = Vec::new();
     let mut reason = None;
@@ -177,7 +178,8 @@ fn load_dicom(files: &[PathBuf], progress: &(dyn Fn(usize, usize) + Sync)) -> Re
         0 => Err(reason.unwrap_or(dicom::SeriesError::Empty).into()),
         1 => {
             let (plan, paths) = usable.swap_remove(0);
-            let load = |index: usize| std::fs::read(paths.get(index).ok_or_else(|| std::io::Error::other("no such slice"))?);
+            let load =
+                |index: usize| std::fs::read(paths.get(index).ok_or_else(|| std::io::Error::other("no such slice"))?);
             let assembled = dicom::assemble_volume(&plan, &load, progress)?;
             let verdict = analysis::series_gate(&assembled.notes, &assembled.refusals);
             Ok(Scan { volume: assembled.volume, plan: Some(plan), verdict })

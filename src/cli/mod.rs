@@ -107,7 +107,7 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
 fn log_to_stderr(level: &str) {
     use tracing_subscriber::EnvFilter;
     // The broker's and the MQTT client's own chatter is not the box's life.
-    let fallback = format!("{level},rumqttd=error,rumqttc=error");
+    let fallback = format!("{level},rumqttd=off,rumqttc=error");
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(fallback));
     let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).try_init();
 }

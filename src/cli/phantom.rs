@@ -63,7 +63,10 @@ pub fn run(args: Args) -> Result<(), Failure> {
     if args.nifti || !args.dicom {
         let stored = phantom.volume.hu.mapv(|hu| hu as i16);
         write_file(&args.out.join("ct.nii.gz"), &encode_nifti(stored.view(), &phantom.volume.geometry)?)?;
-        write_file(&args.out.join("labels.nii.gz"), &encode_nifti(phantom.labels.labels.view(), &phantom.labels.geometry)?)?;
+        write_file(
+            &args.out.join("labels.nii.gz"),
+            &encode_nifti(phantom.labels.labels.view(), &phantom.labels.geometry)?,
+        )?;
     }
     write_file(&args.out.join("truth.json"), format!("{:#}\n", truth(&phantom, &options)).as_bytes())?;
     if args.dicom {
@@ -75,7 +78,13 @@ pub fn run(args: Args) -> Result<(), Failure> {
     Ok(())
 }
 
-fn three<T: Copy>(values: &[T], name: &'static str, number: impl Fn(&T) -> f64, low: f64, high: f64) -> Result<[T; 3], BadOption> {
+fn three<T: Copy>(
+    values: &[T],
+    name: &'static str,
+    number: impl Fn(&T) -> f64,
+    low: f64,
+    high: f64,
+) -> Result<[T; 3], BadOption> {
     let fine = values.len() == 3 && values.iter().all(|v| (low..=high).contains(&number(v)));
     if fine { Ok([values[0], values[1], values[2]]) } else { Err(BadOption { name, low, high }) }
 }

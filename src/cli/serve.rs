@@ -19,13 +19,21 @@ pub fn run(args: Args) -> Result<(), Failure> {
     super::log_to_stderr("info");
     let service = Service::start(Config::read(&args.config)?)?;
     let console = service.console.map_or(String::new(), |c| format!(", pages on http://{c}/"));
-    eprintln!("metwatch: DICOM on {}, alerts through {}{console} ({})", service.dicom, service.broker, crate::DISCLAIMER);
+    eprintln!(
+        "metwatch: DICOM on {}, alerts through {}{console} ({})",
+        service.dicom,
+        service.broker,
+        crate::DISCLAIMER
+    );
     notify(&[NotifyState::Ready]);
-    super::wait_for_stop(|| {
-        if service.is_alive() {
-            notify(&[NotifyState::Watchdog]);
-        }
-    }, Duration::from_secs(10));
+    super::wait_for_stop(
+        || {
+            if service.is_alive() {
+                notify(&[NotifyState::Watchdog]);
+            }
+        },
+        Duration::from_secs(10),
+    );
     notify(&[NotifyState::Stopping]);
     service.stop();
     Ok(())

@@ -90,7 +90,8 @@ pub fn take(config: &Config, store: &Store, now_ms: i64) -> Result<Vec<Taken>, C
     for file in files {
         taken.push(match read(&file)? {
             Ok((patient_id, json)) => {
-                let revision = store.put_clinical(&patient_id, &json, "drop folder", now_ms).map_err(ClinicalError::Store)?;
+                let revision =
+                    store.put_clinical(&patient_id, &json, "drop folder", now_ms).map_err(ClinicalError::Store)?;
                 move_to(&file, &folder.join("done"))?;
                 Taken::Stored { revision }
             }
@@ -99,7 +100,8 @@ pub fn take(config: &Config, store: &Store, now_ms: i64) -> Result<Vec<Taken>, C
                 move_to(&file, &refused)?;
                 if let Some(name) = file.file_name() {
                     let reason = refused.join(name).with_extension("reason.txt");
-                    std::fs::write(&reason, format!("{sentence}\n{advice}\n{code}\n")).map_err(at("writing", &reason))?;
+                    std::fs::write(&reason, format!("{sentence}\n{advice}\n{code}\n"))
+                        .map_err(at("writing", &reason))?;
                 }
                 Taken::Refused { code, sentence, advice }
             }
@@ -119,13 +121,19 @@ fn read(file: &Path) -> Result<Result<(String, String), Refusal>, ClinicalError>
     }
     let bytes = std::fs::read(file).map_err(at("reading", file))?;
     let Ok(text) = String::from_utf8(bytes) else {
-        return Ok(Err(("clinical.not-text", "the file is not UTF-8 text".into(), "send one JSON object for one patient")));
+        return Ok(Err((
+            "clinical.not-text",
+            "the file is not UTF-8 text".into(),
+            "send one JSON object for one patient",
+        )));
     };
     Ok(match risk::clinical_from_json(&text) {
         Err(error) => Err((error.code(), error.to_string(), error.advice())),
-        Ok((None, _)) => {
-            Err(("clinical.no-patient", "the file names no patient_id".into(), "add the patient_id as the scanner sends it"))
-        }
+        Ok((None, _)) => Err((
+            "clinical.no-patient",
+            "the file names no patient_id".into(),
+            "add the patient_id as the scanner sends it",
+        )),
         Ok((Some(patient_id), _)) => Ok((patient_id, text)),
     })
 }

@@ -4,6 +4,7 @@
 use super::canvas::{Canvas, Rgb, text_width};
 use crate::DISCLAIMER;
 use crate::volume::{Geometry, LabelMap, Region, Volume};
+use rayon::prelude::*;
 
 /// A slice of the volume. The index runs along the voxel axis nearest to the view's patient axis, so an axial view
 /// is axial whatever the order in which the series was stored.
@@ -57,7 +58,7 @@ pub fn overlay_png(volume: &Volume, labels: &LabelMap, view: View, window: (f32,
 /// the middle of the volume, so that a reader sees what was not recognized.
 pub fn key_pictures(volume: &Volume, labels: &LabelMap) -> Vec<(String, Vec<u8>)> {
     let draw = |(name, view): (&str, View)| (name.to_owned(), overlay_png(volume, labels, view, SOFT_TISSUE));
-    key_views(volume, labels).into_iter().map(draw).collect()
+    key_views(volume, labels).into_par_iter().map(draw).collect()
 }
 
 /// What a picture of [`key_pictures`] shows, for people.
@@ -110,15 +111,22 @@ fn key_views(volume: &Volume, labels: &LabelMap) -> Vec<(&'static str, View)> {
 /// For the tumor and the liver: the index of the largest cross-section along each voxel axis (x, y, z), if there is any.
 fn largest_sections(labels: &LabelMap) -> [Option<[usize; 3]>; 2] {
     let (nz, ny, nx) = labels.labels.dim();
-    let mut areas = [[vec![0u32; nx], vec![0u32; ny], vec![0u32; nz]], [vec![0u32; nx], vec![0u32; ny], vec![0u32; nz]]];
-    for ((z, y, x), &value) in labels.labels.indexed_iter().filter(|(_, value)| **value != 0) {
-        let target = match labels.scheme.region_of(value) {
-            Some(Region::ColorectalTumor) => 0,
-            Some(Region::Liver | Region::LiverLesion) => 1,
-            Some(Region::Colon) | None => continue,
-        };
-        for (area, index) in areas[target].iter_mut().zip([x, y, z]) {
-            area[index] += 1;
+    let mut areas =
+        [[vec![0u32; nx], vec![0u32; ny], vec![0u32; nz]], [vec![0u32; nx], vec![0u32; ny], vec![0u32; nz]]];
+    let target_of: [Option<usize>; 256] =
+        std::array::from_fn(|value| match labels.scheme.region_of(u8::try_from(value).ok().filter(|v| *v != 0)?)? {
+            Region::ColorectalTumor => Some(0),
+            Region::Liver | Region::LiverLesion => Some(1),
+            Region::Colon => None,
+        });
+    for (row, line) in labels.labels.rows().into_iter().enumerate() {
+        let (z, y) = (row / ny, row % ny);
+        // Most rows are empty; 79 million voxels are passed in a moment.
+        for (x, value) in line.iter().enumerate().filter(|(_, value)| **value != 0) {
+            let Some(target) = target_of[usize::from(*value)] else { continue };
+            for (area, index) in areas[target].iter_mut().zip([x, y, z]) {
+                area[index] += 1;
+            }
         }
     }
     areas.map(|axes| {
@@ -335,7 +343,8 @@ fn legend_lines(labels: &LabelMap, shown: &[u8], width: usize) -> Vec<Vec<(usize
     shown.iter().for_each(|label| present[usize::from(*label)] = true);
     let mut lines = vec![Vec::new()];
     let mut x = MARGIN;
-    for (_, region, _) in labels.scheme.entries.iter().filter(|(value, ..)| *value != 0 && present[usize::from(*value)]) {
+    for (_, region, _) in labels.scheme.entries.iter().filter(|(value, ..)| *value != 0 && present[usize::from(*value)])
+    {
         let needed = 22 + text_width(region.title(), 2);
         if x + needed + MARGIN > width && x > MARGIN {
             lines.push(Vec::new());

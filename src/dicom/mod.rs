@@ -24,6 +24,8 @@ mod rle;
 mod seg;
 mod send;
 mod series;
+mod series_error;
+mod sink;
 pub mod walker;
 mod write;
 
@@ -32,10 +34,12 @@ pub use assemble::{Assembled, assemble_volume};
 pub use error::DicomError;
 pub use header::{Header, Object, Patient, PixelFormat, parse_header, parse_object};
 pub use identifier::{Identifier, derive_uid};
-pub use receive::{AssociationEnd, Config, HowEnded, Received, Rejection, Sink, StoreFailure, serve};
+pub use receive::serve;
 pub use seg::{SegError, SegFile, SegInfo, write_seg};
 pub use send::{Delivery, SendError, Target, echo, send};
-pub use series::{Note, PlannedSlice, SeriesError, SeriesPlan, plan_series};
+pub use series::{Note, PlannedSlice, SeriesPlan, plan_series};
+pub use series_error::SeriesError;
+pub use sink::{AssociationEnd, Config, HowEnded, Received, Rejection, Sink, StoreFailure};
 pub use write::{PatientInfo, phantom_series};
 
 /// Transfer syntaxes, by UID (PS3.5 annex A).

@@ -92,11 +92,46 @@ fn stored_bytes<'a>(object: &'a Object<'_>) -> Result<Cow<'a, [u8]>, PixelFault>
 }
 
 fn decode_by_registry(frame: &[u8], format: &PixelFormat, transfer_syntax: &str) -> Option<Vec<u8>> {
+    let claimed = match transfer_syntax {
+        syntax::JPEG_LOSSLESS | syntax::JPEG_LOSSLESS_SV1 => jpeg_size(frame)?,
+        _ => j2k_size(frame)?,
+    };
+    // Decoders allocate what the codestream claims and leave what it lacks at 0: it has to be what the header says.
+    if claimed != (u32::from(format.rows), u32::from(format.columns), 1) {
+        return None;
+    }
     let syntax = TransferSyntaxRegistry.get(transfer_syntax)?;
     let frame = Frame { bytes: frame, format, transfer_syntax };
     let mut out = Vec::new();
     syntax.pixel_data_reader()?.decode_frame(&frame, 0, &mut out).ok()?;
     Some(out)
+}
+
+/// (rows, columns, components) of a JPEG frame: the first start-of-frame segment (ITU-T T.81 B.2.2).
+fn jpeg_size(frame: &[u8]) -> Option<(u32, u32, u32)> {
+    let mut rest = frame.strip_prefix(&[0xFF, 0xD8])?;
+    loop {
+        let [0xFF, marker, high, low, body @ ..] = rest else { return None };
+        let length = usize::from(u16::from_be_bytes([*high, *low])).checked_sub(2)?;
+        match (marker, body) {
+            (0xFF, _) => rest = &rest[1..],
+            (0xC0..=0xC3 | 0xC5..=0xC7 | 0xC9..=0xCB | 0xCD..=0xCF, [_, a, b, c, d, components, ..]) => {
+                let pair = |x: &u8, y: &u8| u32::from(u16::from_be_bytes([*x, *y]));
+                return Some((pair(a, b), pair(c, d), u32::from(*components)));
+            }
+            _ => rest = body.get(length..)?,
+        }
+    }
+}
+
+/// (rows, columns, components) of a JPEG 2000 codestream, bare or in a JP2 file: its SIZ segment (ITU-T T.800 A.5.1).
+fn j2k_size(frame: &[u8]) -> Option<(u32, u32, u32)> {
+    let start = frame.windows(4).take(1024).position(|w| w == [0xFF, 0x4F, 0xFF, 0x51])?;
+    let word = |at: usize| Some(u32::from_be_bytes(frame.get(start + at..start + at + 4)?.try_into().ok()?));
+    let (width, height, left, top) = (word(8)?, word(12)?, word(16)?, word(20)?);
+    let components = frame.get(start + 40..start + 42)?;
+    let components = u32::from(u16::from_be_bytes([components[0], components[1]]));
+    Some((height.checked_sub(top)?, width.checked_sub(left)?, components))
 }
 
 /// One compressed frame as the registry's decoders want to see it.
@@ -160,6 +195,19 @@ mod tests {
         assert_eq!(stored_value(0x07FF, &format(12, true)), 2047);
         assert_eq!(stored_value(0xF830, &format(16, true)), -2000);
         assert_eq!(stored_value(0xF830, &format(16, false)), 63536);
+    }
+
+    #[test]
+    fn sizes_are_read_from_codestreams_before_they_are_decoded() {
+        let jpeg = [0xFF, 0xD8, 0xFF, 0xE0, 0, 4, 9, 9, 0xFF, 0xC3, 0, 11, 16, 0, 20, 0, 24, 1, 1, 0x11, 0];
+        assert_eq!(jpeg_size(&jpeg), Some((20, 24, 1)));
+        assert_eq!(jpeg_size(&jpeg[..12]), None);
+        assert_eq!(jpeg_size(&[0xFF, 0xD8, 0xFF, 0xE0, 0, 0]), None);
+        let mut j2k = vec![0xFF, 0x4F, 0xFF, 0x51, 0, 41, 0, 0];
+        [24u32, 20, 0, 0, 24, 20, 0, 0].iter().for_each(|v| j2k.extend(v.to_be_bytes()));
+        j2k.extend([0, 1, 15, 1, 1]);
+        assert_eq!(j2k_size(&j2k), Some((20, 24, 1)));
+        assert_eq!(j2k_size(&j2k[..41]), None);
     }
 
     #[test]

@@ -104,7 +104,7 @@ pub fn write_seg(labels: &LabelMap, plan: &SeriesPlan, info: &SegInfo<'_>) -> Re
         .text(tags::INSTANCE_NUMBER, "1")
         .text(tags::CONTENT_LABEL, "SEGMENTATION")
         .text(tags::CONTENT_DESCRIPTION, &short(&format!("Liver and colorectal tumor, {DISCLAIMER}")))
-        .text(tags::CONTENT_CREATOR_NAME, "metwatch")
+        .text(tags::CONTENT_CREATOR_NAME, "metwatch^automatic")
         .text(tags::SEGMENTATION_TYPE, "BINARY")
         .text(tags::LOSSY_IMAGE_COMPRESSION, "00")
         .shorts(tags::SAMPLES_PER_PIXEL, &[1])

@@ -2,7 +2,7 @@
 
 use super::dimse::{Command, field};
 use super::link::{Incoming, Link, LinkError};
-use super::{AeTitle, parse_object, part10, sop_class, syntax};
+use super::{AeTitle, DicomError, parse_object, part10, sop_class, syntax};
 use crate::Explain;
 use dicom_ul::pdu::{
     AssociationRQ, Pdu, PresentationContextProposed, PresentationContextResultReason as ContextReason, UserVariableItem,
@@ -17,6 +17,8 @@ const CONNECT: Duration = Duration::from_secs(10);
 const ANSWER: Duration = Duration::from_secs(60);
 const CONTEXTS_MAX: usize = 128;
 const PDU_MAX: u32 = 131_072;
+/// Media Storage Directory: an index of files, not an object to store.
+const DICOMDIR: &str = "1.2.840.10008.1.3.10";
 
 /// Where to send.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,6 +47,11 @@ pub enum Delivery {
         /// Its comment.
         comment: String,
     },
+    /// The file is no object that is sent: not DICOM, or a DICOMDIR.
+    Skipped {
+        /// Why.
+        why: String,
+    },
     /// It was not sent.
     NotSent {
         /// Why.
@@ -56,6 +63,11 @@ impl Delivery {
     /// True when the peer has it.
     pub fn is_stored(&self) -> bool {
         matches!(self, Self::Stored | Self::Warning(_))
+    }
+
+    /// True when the peer should have it and has not.
+    pub fn is_failure(&self) -> bool {
+        matches!(self, Self::Refused { .. } | Self::NotSent { .. })
     }
 }
 
@@ -149,20 +161,17 @@ pub fn send(
         else {
             continue;
         };
-        if !kinds.contains(&kind) && kinds.len() < CONTEXTS_MAX {
+        if kind.0 != DICOMDIR && !kinds.contains(&kind) && kinds.len() < CONTEXTS_MAX {
             kinds.push(kind);
         }
     }
-    if kinds.is_empty() {
-        return Ok((0..count).map(|i| deliver_nothing(load, i)).inspect(|d| progress(0, d)).collect());
-    }
-    let mut peer = Peer::connect(target, &kinds)?;
+    let mut peer = if kinds.is_empty() { None } else { Some(Peer::connect(target, &kinds)?) };
     let mut deliveries: Vec<Delivery> = Vec::with_capacity(count);
     let mut broken: Option<String> = None;
     for index in 0..count {
         let delivery = match &broken {
             Some(why) => Delivery::NotSent { why: why.clone() },
-            None => match deliver(&mut peer, index, load) {
+            None => match deliver(peer.as_mut(), index, load) {
                 Ok(delivery) => delivery,
                 Err(error) => {
                     broken = Some(error.to_string());
@@ -173,8 +182,10 @@ pub fn send(
         progress(index + 1, &delivery);
         deliveries.push(delivery);
     }
-    if broken.is_none() {
-        peer.release();
+    match (peer, broken) {
+        (Some(peer), None) => peer.release(),
+        (Some(peer), Some(_)) => peer.link.abort(),
+        (None, _) => {}
     }
     Ok(deliveries)
 }
@@ -183,25 +194,24 @@ fn kind_of(header: &super::Header) -> (String, String) {
     (header.sop_class_uid.clone(), header.transfer_syntax.clone())
 }
 
-/// When no file is an object, there is nothing to connect for.
-fn deliver_nothing(load: &dyn Fn(usize) -> io::Result<Vec<u8>>, index: usize) -> Delivery {
-    let why = match load(index).map(|bytes| parse_object(&bytes).map(|_| ())) {
-        Ok(Ok(())) => "the file changed".into(),
-        Ok(Err(error)) => error.to_string(),
-        Err(error) => error.to_string(),
-    };
-    Delivery::NotSent { why }
-}
-
-fn deliver(peer: &mut Peer, index: usize, load: &dyn Fn(usize) -> io::Result<Vec<u8>>) -> Result<Delivery, LinkError> {
+fn deliver(
+    peer: Option<&mut Peer>,
+    index: usize,
+    load: &dyn Fn(usize) -> io::Result<Vec<u8>>,
+) -> Result<Delivery, LinkError> {
     let bytes = match load(index) {
         Ok(bytes) => bytes,
         Err(error) => return Ok(Delivery::NotSent { why: error.to_string() }),
     };
     let object = match parse_object(&bytes) {
+        Ok(object) if object.header.sop_class_uid == DICOMDIR => {
+            return Ok(Delivery::Skipped { why: "a DICOMDIR".into() });
+        }
         Ok(object) => object,
+        Err(error @ DicomError::NotDicom) => return Ok(Delivery::Skipped { why: error.to_string() }),
         Err(error) => return Ok(Delivery::NotSent { why: error.to_string() }),
     };
+    let Some(peer) = peer else { return Ok(Delivery::NotSent { why: "the file changed".into() }) };
     let Some(context) = peer.accepted.get(&kind_of(&object.header)).copied() else {
         let why = format!(
             "the peer does not accept this kind of object in transfer syntax {}",

@@ -202,4 +202,7 @@ fn two_kernels_are_two_stacks_and_unknown_duplicates_are_refused() {
     assert_eq!(code(&headers), "series.several-stacks");
     let plan = plan_series(&headers[..50]).unwrap();
     assert_eq!((plan.slices.len(), notes(&plan)), (40, vec!["series.stacks-left-out"]));
+    // 25 slices of 4 mm could be made, but only the 40 may be analyzed.
+    let plan = plan_series(&headers[..65]).unwrap();
+    assert_eq!((plan.slices.len(), notes(&plan)), (40, vec!["series.stacks-left-out"]));
 }

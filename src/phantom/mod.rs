@@ -43,7 +43,7 @@ impl Options {
 /// One lesion of the liver.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LesionTruth {
-    /// Center, LPS.
+    /// Center in the bent patient, LPS.
     pub center_mm: [f64; 3],
     /// Diameter of a ball of the drawn size.
     pub diameter_mm: f64,
@@ -71,7 +71,7 @@ pub struct Truth {
     pub tumor_ml: f64,
     /// Diameter of a ball of the tumor's volume; 0 without one.
     pub tumor_diameter_mm: f64,
-    /// Lesions of the liver.
+    /// Lesions of the liver as drawn; a scan that ends above or below may miss some, and neighbors may merge.
     pub lesions: Vec<LesionTruth>,
     /// How heterogeneous the liver is, 0 to 1.
     pub liver_texture: f64,
@@ -131,7 +131,7 @@ pub fn generate(options: &Options, progress: &(dyn Fn(f32) + Sync)) -> Phantom {
 fn truth(anatomy: &anatomy::Anatomy, labels: &LabelMap) -> Truth {
     let tumor_ml = labels.volume_ml(Region::ColorectalTumor);
     let lesion = |blob: &anatomy::Blob| LesionTruth {
-        center_mm: blob.center.map(f64::from),
+        center_mm: paint::place_in_patient(anatomy, blob.center).map(f64::from),
         diameter_mm: 2.0 * f64::from(blob.half.iter().product::<f32>()).cbrt(),
     };
     Truth {
@@ -148,6 +148,9 @@ fn truth(anatomy: &anatomy::Anatomy, labels: &LabelMap) -> Truth {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const HU_DIGEST: u64 = 1_994_515_361_168_891_064;
+    const LABEL_DIGEST: u64 = 9_332_442_245_383_091_322;
 
     fn coarse(seed: u64) -> Options {
         Options { size: [96, 96, 40], spacing_mm: [4.0, 4.0, 8.0], ..Options::new(seed) }
@@ -170,13 +173,45 @@ mod tests {
         for seed in 0..12 {
             let p = generate(&coarse(seed), &|_| ());
             assert!((900.0..2100.0).contains(&p.truth.liver_ml), "seed {seed}: liver {} mL", p.truth.liver_ml);
-            assert!((20.0..65.0).contains(&p.truth.tumor_diameter_mm), "seed {seed}: tumor {} mm", p.truth.tumor_diameter_mm);
-            let liver = p.labels.labels.iter().zip(&p.volume.hu).filter(|(l, _)| **l == 1).map(|(_, hu)| f64::from(*hu));
+            assert!(
+                (20.0..65.0).contains(&p.truth.tumor_diameter_mm),
+                "seed {seed}: tumor {} mm",
+                p.truth.tumor_diameter_mm
+            );
+            let liver =
+                p.labels.labels.iter().zip(&p.volume.hu).filter(|(l, _)| **l == 1).map(|(_, hu)| f64::from(*hu));
             let (n, sum) = liver.fold((0.0, 0.0), |(n, s), hu| (n + 1.0, s + hu));
             assert!((80.0..150.0).contains(&(sum / n)), "seed {seed}: liver {} HU", sum / n);
-            let center_x = p.labels.mask(Region::Liver).indexed_iter().filter(|(_, m)| **m).map(|((_, _, x), _)| x as f64).sum::<f64>();
+            let center_x = p
+                .labels
+                .mask(Region::Liver)
+                .indexed_iter()
+                .filter(|(_, m)| **m)
+                .map(|((_, _, x), _)| x as f64)
+                .sum::<f64>();
             assert!(center_x / (p.truth.liver_ml * 1000.0 / 128.0) < 48.0, "the liver lies on the patient's right");
         }
+    }
+
+    #[test]
+    fn lesions_lie_where_the_truth_says() {
+        for seed in 0..8 {
+            let p =
+                generate(&Options { size: [128, 128, 80], spacing_mm: [3.0, 3.0, 4.0], ..Options::new(seed) }, &|_| ());
+            for lesion in &p.truth.lesions {
+                let [x, y, z] = p.volume.geometry.index_of(lesion.center_mm).map(|i| i.round() as usize);
+                assert_eq!(p.labels.labels[[z, y, x]], 2, "seed {seed}, lesion at {:?}", lesion.center_mm);
+            }
+        }
+    }
+
+    #[test]
+    fn a_phantom_keeps_its_bits() {
+        // The shipped segmenter and nomogram were made from these phantoms: whoever changes them has to make both again.
+        let p = generate(&coarse(5), &|_| ());
+        let digest = |n: u64, v: u64| noise::hash(n, v);
+        assert_eq!(p.volume.hu.iter().fold(0, |n, hu| digest(n, i64::from(*hu as i32) as u64)), HU_DIGEST);
+        assert_eq!(p.labels.labels.iter().fold(0, |n, l| digest(n, u64::from(*l))), LABEL_DIGEST);
     }
 
     #[test]

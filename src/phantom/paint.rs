@@ -3,7 +3,7 @@
 use super::anatomy::{Anatomy, Ball, Blob};
 use super::noise::{value_noise, voxel_noise};
 use crate::volume::Geometry;
-use ndarray::{Array3, Array4, ArrayViewMut2, s};
+use ndarray::{Array2, Array4, ArrayView1, ArrayView2, ArrayViewMut2, Zip, s};
 
 /// Distance between the nodes of the bending field.
 const NODE_MM: f32 = 12.0;
@@ -21,28 +21,50 @@ impl Bend {
     /// The bending field of an anatomy over a grid.
     pub fn new(anatomy: &Anatomy, geometry: &Geometry) -> Bend {
         let low_mm: [f32; 3] = geometry.origin_mm.map(|o| o as f32 - NODE_MM);
-        let n: [usize; 3] = std::array::from_fn(|a| {
-            (geometry.size[a] as f32 * geometry.spacing_mm[a] as f32 / NODE_MM) as usize + 4
-        });
+        let n: [usize; 3] =
+            std::array::from_fn(|a| (geometry.size[a] as f32 * geometry.spacing_mm[a] as f32 / NODE_MM) as usize + 4);
         let nodes = Array4::from_shape_fn((3, n[2], n[1], n[0]), |(c, z, y, x)| {
             let p = [x, y, z].map(|k| k as f32 * NODE_MM);
-            let p = std::array::from_fn(|a| p[a] + low_mm[a]);
-            8.0 * value_noise(anatomy.seeds[c], p, 90.0) + 4.0 * value_noise(anatomy.seeds[c] ^ 1, p, 40.0)
+            displacement_mm(anatomy, std::array::from_fn(|a| p[a] + low_mm[a]), c)
         });
         Bend { nodes, low_mm }
     }
 
-    fn at(&self, p: [f32; 3]) -> [f32; 3] {
-        let t: [f32; 3] = std::array::from_fn(|a| (p[a] - self.low_mm[a]) / NODE_MM);
-        let i = t.map(|v| v as usize);
-        let f: [f32; 3] = std::array::from_fn(|a| t[a] - i[a] as f32);
-        std::array::from_fn(|c| {
-            let node = |z, y, x| self.nodes[[c, i[2] + z, i[1] + y, i[0] + x]];
-            let row = |z, y| node(z, y, 0) + (node(z, y, 1) - node(z, y, 0)) * f[0];
-            let plane = |z| row(z, 0) + (row(z, 1) - row(z, 0)) * f[1];
-            p[c] + plane(0) + (plane(1) - plane(0)) * f[2]
+    /// Cell and fraction between the nodes along an axis.
+    fn cell(&self, axis: usize, at_mm: f32) -> (usize, f32) {
+        let t = (at_mm - self.low_mm[axis]) / NODE_MM;
+        let cell = t as usize;
+        (cell, t - cell as f32)
+    }
+
+    /// Bends a row of voxels: their places in the anatomy, in mm, one list per axis. Trilinear between the nodes.
+    fn row(&self, x_mm: &[f32], y_mm: f32, z_mm: f32) -> [Vec<f32>; 3] {
+        let ((j, fy), (k, fz)) = (self.cell(1, y_mm), self.cell(2, z_mm));
+        let cells: Vec<(usize, f32)> = x_mm.iter().map(|x| self.cell(0, *x)).collect();
+        std::array::from_fn(|axis| {
+            let [front, back, front_above, back_above] =
+                [(k, j), (k, j + 1), (k + 1, j), (k + 1, j + 1)].map(|(k, j)| self.nodes.slice(s![axis, k, j, ..]));
+            let bend = |x: &f32, (i, fx): (usize, f32)| {
+                let along = |line: &ArrayView1<f32>| line[i] + (line[i + 1] - line[i]) * fx;
+                let plane = |front: f32, back: f32| front + (back - front) * fy;
+                let (low, high) = (plane(along(&front), along(&back)), plane(along(&front_above), along(&back_above)));
+                [*x, y_mm, z_mm][axis] + low + (high - low) * fz
+            };
+            x_mm.iter().zip(&cells).map(|(x, cell)| bend(x, *cell)).collect()
         })
     }
+}
+
+/// Displacement along one axis at a place of the patient.
+fn displacement_mm(anatomy: &Anatomy, place_mm: [f32; 3], axis: usize) -> f32 {
+    let seed = anatomy.seeds[axis];
+    8.0 * value_noise(seed, place_mm, 90.0) + 4.0 * value_noise(seed ^ 1, place_mm, 40.0)
+}
+
+/// Where a drawn place lies in the bent patient: the inverse of the bending, within a millimeter.
+/// The field's slope is below 1, so stepping back by the displacement converges.
+pub fn place_in_patient(anatomy: &Anatomy, drawn_mm: [f32; 3]) -> [f32; 3] {
+    (0..12).fold(drawn_mm, |p, _| std::array::from_fn(|axis| drawn_mm[axis] - displacement_mm(anatomy, p, axis)))
 }
 
 /// What a voxel is made of.
@@ -54,7 +76,14 @@ struct Voxel {
 }
 
 /// Paints slice `z` (HU and labels, shape (y, x)).
-pub fn slice(a: &Anatomy, bend: &Bend, g: &Geometry, z: usize, mut hu: ArrayViewMut2<f32>, mut labels: ArrayViewMut2<u8>) {
+pub fn slice(
+    a: &Anatomy,
+    bend: &Bend,
+    g: &Geometry,
+    z: usize,
+    mut hu: ArrayViewMut2<f32>,
+    mut labels: ArrayViewMut2<u8>,
+) {
     let (rows, columns) = hu.dim();
     let z_mm = (g.origin_mm[2] + z as f64 * g.spacing_mm[2]) as f32;
     let near = |balls: &[Ball], axis: usize, at: f32| -> Vec<Ball> {
@@ -62,18 +91,25 @@ pub fn slice(a: &Anatomy, bend: &Bend, g: &Geometry, z: usize, mut hu: ArrayView
     };
     let (colon_z, vessels_z) = (near(&a.colon, 2, z_mm), near(&a.vessels, 2, z_mm));
     let table_y = a.body[1] + 14.0;
+    let x_mm: Vec<f32> = (0..columns).map(|x| (g.origin_mm[0] + x as f64 * g.spacing_mm[0]) as f32).collect();
     for y in 0..rows {
         let y_mm = (g.origin_mm[1] + y as f64 * g.spacing_mm[1]) as f32;
-        let (colon, vessels) = (near(&colon_z, 1, y_mm), near(&vessels_z, 1, y_mm));
         for x in 0..columns {
-            let x_mm = (g.origin_mm[0] + x as f64 * g.spacing_mm[0]) as f32;
-            // More than half of a scan is air that no bending reaches: skipping it halves the time (2026-11-25).
-            let reach = (x_mm / (a.body[0] + BEND_MM_MAX)).powi(2) + (y_mm / (a.body[1] + BEND_MM_MAX)).powi(2);
-            let voxel = if reach >= 1.0 { None } else { inside(a, bend.at([x_mm, y_mm, z_mm]), &vessels, &colon) };
-            let outside = if (y_mm - table_y).abs() < 8.0 && x_mm.abs() < 210.0 { -420.0 } else { -1000.0 };
-            let voxel = voxel.unwrap_or(Voxel { hu: outside, label: 0, soft: false });
-            hu[[y, x]] = voxel.hu;
-            labels[[y, x]] = voxel.label;
+            let table = (y_mm - table_y).abs() < 8.0 && x_mm[x].abs() < 210.0;
+            hu[[y, x]] = if table { -420.0 } else { -1000.0 };
+        }
+        // More than half of a scan is air that no bending reaches: skipping it halves the time (2026-11-25).
+        let reached =
+            |x: &f32| (x / (a.body[0] + BEND_MM_MAX)).powi(2) + (y_mm / (a.body[1] + BEND_MM_MAX)).powi(2) < 1.0;
+        let Some(first) = x_mm.iter().position(reached) else { continue };
+        let last = x_mm.iter().rposition(reached).unwrap_or(first);
+        let (colon, vessels) = (near(&colon_z, 1, y_mm), near(&vessels_z, 1, y_mm));
+        let [px, py, pz] = bend.row(&x_mm[first..=last], y_mm, z_mm);
+        for (k, x) in (first..=last).enumerate() {
+            if let Some(voxel) = inside(a, [px[k], py[k], pz[k]], &vessels, &colon) {
+                hu[[y, x]] = voxel.hu;
+                labels[[y, x]] = voxel.label;
+            }
         }
     }
     scan(a, g, z, hu);
@@ -99,13 +135,22 @@ fn body(a: &Anatomy, p: [f32; 3]) -> Option<Voxel> {
     let spine = ((x / 21.0).powi(2) + ((y - a.spine_y) / 18.0).powi(2)).sqrt();
     if spine < 1.0 {
         let in_disc = (z + 400.0).rem_euclid(34.0) < 8.0;
-        return plain(if in_disc { 85.0 } else if spine > 0.85 { a.hu.bone + 150.0 } else { a.hu.bone * 0.6 });
+        return plain(if in_disc {
+            85.0
+        } else if spine > 0.85 {
+            a.hu.bone + 150.0
+        } else {
+            a.hu.bone * 0.6
+        });
     }
     let behind = y - a.spine_y - 24.0;
     if behind.abs() < 9.0 && x.abs() < 9.0 {
         return plain(30.0); // spinal canal
     }
-    if (behind - 16.0).abs() < 10.0 && x.abs() < 6.0 + 22.0 * f32::from((z + 400.0).rem_euclid(34.0) > 20.0) && depth > 4.0 {
+    if (behind - 16.0).abs() < 10.0
+        && x.abs() < 6.0 + 22.0 * f32::from((z + 400.0).rem_euclid(34.0) > 20.0)
+        && depth > 4.0
+    {
         return plain(a.hu.bone);
     }
     let wall_end = a.fat_mm + a.wall_mm;
@@ -244,29 +289,48 @@ fn distance2(p: [f32; 3], q: [f32; 3]) -> f32 {
 fn blob_level(blob: &Blob, p: [f32; 3]) -> f32 {
     let smooth: f32 = (0..3).map(|a| ((p[a] - blob.center[a]) / blob.half[a]).powi(2)).sum();
     // The surface varies by 12 %, so only places near it need the noise.
-    if smooth < 0.7 || smooth > 1.4 { smooth } else { smooth * (1.0 + 0.24 * value_noise(blob.seed, p, 11.0)) }
+    if !(0.7..=1.4).contains(&smooth) { smooth } else { smooth * (1.0 + 0.24 * value_noise(blob.seed, p, 11.0)) }
 }
 
 /// Blur in plane, noise (half of it correlated), integers.
 fn scan(a: &Anatomy, g: &Geometry, z: usize, mut hu: ArrayViewMut2<f32>) {
     let (rows, columns) = hu.dim();
     let first = (z * rows * columns) as u64;
-    let white = Array3::from_shape_fn((1, rows, columns), |(_, y, x)| voxel_noise(a.seeds[8], first + (y * columns + x) as u64));
-    let white = white.slice(s![0, .., ..]);
-    let clean = hu.to_owned();
-    // 1 2 1 in both directions: a blur of about one voxel, only where voxels are fine enough that a scanner would blur them.
-    let blur = |values: &dyn Fn(usize, usize) -> f32, y: usize, x: usize| {
-        let (y0, y1, x0, x1) = (y.saturating_sub(1), (y + 1).min(rows - 1), x.saturating_sub(1), (x + 1).min(columns - 1));
-        let row = |y| values(y, x0) + 2.0 * values(y, x) + values(y, x1);
-        (row(y0) + 2.0 * row(y) + row(y1)) / 16.0
-    };
-    let fine = g.spacing_mm[0] < 1.5;
-    for y in 0..rows {
-        for x in 0..columns {
-            let tissue = if fine { blur(&|y, x| clean[[y, x]], y, x) } else { clean[[y, x]] };
-            // The blurred white noise has a deviation of 6/16; both halves together have about 1.
-            let noise = 0.6 * white[[y, x]] + 1.35 * blur(&|y, x| white[[y, x]], y, x);
-            hu[[y, x]] = (tissue + a.hu.noise * noise).round().clamp(-1024.0, 3071.0);
+    let white =
+        Array2::from_shape_fn((rows, columns), |(y, x)| voxel_noise(a.seeds[8], first + (y * columns + x) as u64));
+    // A blur of about one voxel, only where voxels are fine enough that a scanner would blur them.
+    if g.spacing_mm[0] < 1.5 {
+        let blurred = blurred(hu.view());
+        hu.assign(&blurred);
+    }
+    // The blurred white noise has a deviation of 6/16; both halves together have about 1.
+    let noise = |white: f32, blurred: f32| 0.6 * white + 1.35 * blurred;
+    Zip::from(&mut hu).and(&white).and(&blurred(white.view())).for_each(|hu, white, blurred| {
+        *hu = (*hu + a.hu.noise * noise(*white, *blurred)).round().clamp(-1024.0, 3071.0);
+    });
+}
+
+/// Weights 1 2 1 along x, then along y; at the edges a voxel is its own neighbor.
+fn blurred(values: ArrayView2<f32>) -> Array2<f32> {
+    let (rows, columns) = values.dim();
+    let mut along_x = Array2::<f32>::zeros((rows, columns));
+    for (line, mut out) in values.outer_iter().zip(along_x.outer_iter_mut()) {
+        let sum = |x: usize| line[x.saturating_sub(1)] + 2.0 * line[x] + line[(x + 1).min(columns - 1)];
+        (out[0], out[columns - 1]) = (sum(0), sum(columns - 1));
+        if let (Some(out), Some(line)) = (out.as_slice_mut(), line.as_slice()) {
+            for (out, v) in out[1..].iter_mut().zip(line.windows(3)) {
+                *out = v[0] + 2.0 * v[1] + v[2];
+            }
         }
     }
+    let mut both = Array2::<f32>::zeros((rows, columns));
+    for (y, out) in both.outer_iter_mut().enumerate() {
+        let [above, own, below] = [y.saturating_sub(1), y, (y + 1).min(rows - 1)].map(|y| along_x.row(y));
+        Zip::from(out)
+            .and(above)
+            .and(own)
+            .and(below)
+            .for_each(|out, above, own, below| *out = (above + 2.0 * own + below) / 16.0);
+    }
+    both
 }

@@ -145,7 +145,7 @@ struct GateRow {
     z_extent_mm_refuse_under: f64,
     cut_refuse_over: f64,
     cut_note_over: f64,
-    soft_sd_hu_range: [f64; 2],
+    between_share_range: [f64; 2],
 }
 
 #[derive(Deserialize)]
@@ -261,7 +261,7 @@ fn limits(row: &GateRow) -> Result<Limits, SegmentError> {
         z_extent_mm_refuse_under: row.z_extent_mm_refuse_under,
         cut_refuse_over: row.cut_refuse_over,
         cut_note_over: row.cut_note_over,
-        soft_sd_hu_range: row.soft_sd_hu_range,
+        between_share_range: row.between_share_range,
     };
     if limits.are_ordered() {
         Ok(limits)

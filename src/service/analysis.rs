@@ -2,7 +2,9 @@
 
 use super::features::Features;
 use super::packages::{PackageReadError, read_package, shipped_nomogram, shipped_segmenter};
-use super::result::{AssessmentResult, ContributionResult, PackageRef, RESULT_SCHEMA, RegionResult, Remark, ResultV1, Status};
+use super::result::{
+    AssessmentResult, ContributionResult, PackageRef, RESULT_SCHEMA, RegionResult, Remark, ResultV1, Status,
+};
 use crate::risk::{self, Assessment, ClinicalKey, ClinicalValues, Nomogram, RiskError};
 use crate::segment::{self, Finding, Gate, Package, Segmentation, Segmenter};
 use crate::volume::{self, LabelMap, Region, Volume};
@@ -12,6 +14,9 @@ use std::path::Path;
 
 /// Regions whose features are computed.
 const MEASURED: [Region; 2] = [Region::Liver, Region::ColorectalTumor];
+
+/// Series Number of our SEG: far from what a scanner counts to.
+const SEG_SERIES_NUMBER: u32 = 9001;
 
 /// The packages that compute a study.
 pub struct Models {
@@ -147,7 +152,9 @@ pub fn score(context: Context<'_>, features: &Features) -> ResultV1 {
                 }));
                 assessment = Some(assessment_result(&assessed));
             }
-            Err(e) => reasons.push(Remark { code: e.code().into(), sentence: e.to_string(), advice: e.advice().into() }),
+            Err(e) => {
+                reasons.push(Remark { code: e.code().into(), sentence: e.to_string(), advice: e.advice().into() })
+            }
         }
     }
     let status = match (reasons.is_empty(), notes.is_empty()) {
@@ -171,7 +178,11 @@ pub fn score(context: Context<'_>, features: &Features) -> ResultV1 {
         regions: regions(labels),
         assessment,
         clinical: ClinicalKey::ALL.iter().filter_map(|k| Some((k.name().to_string(), known(k)?))).collect(),
-        clinical_missing: ClinicalKey::ALL.iter().filter(|k| known(k).is_none()).map(|k| k.name().to_string()).collect(),
+        clinical_missing: ClinicalKey::ALL
+            .iter()
+            .filter(|k| known(k).is_none())
+            .map(|k| k.name().to_string())
+            .collect(),
         clinical_revision: context.clinical.1,
         segmenter: segmenter_ref(models),
         nomogram: PackageRef {
@@ -198,9 +209,8 @@ pub fn remarks(findings: &[Finding]) -> Vec<Remark> {
 
 /// The verdict of the series rules, in the gate's terms.
 pub fn series_gate(notes: &[dicom::Note], refusals: &[dicom::Note]) -> Gate {
-    let finding = |advice| {
-        move |note: &dicom::Note| Finding { code: note.code, sentence: note.sentence.clone(), advice }
-    };
+    let finding =
+        |advice| move |note: &dicom::Note| Finding { code: note.code, sentence: note.sentence.clone(), advice };
     Gate {
         reasons: refusals.iter().map(finding("send the whole abdomen as the scanner reconstructed it")).collect(),
         notes: notes.iter().map(finding("")).collect(),
@@ -243,19 +253,33 @@ fn assessment_result(a: &Assessment) -> AssessmentResult {
 }
 
 /// The files of a segmented study, by name: label map, overlay pictures, and a SEG where the source was DICOM.
+/// `seed` makes the SEG's UIDs: the same study and revision gives the same object again.
 pub fn label_files(
     volume: &Volume,
     segmentation: &Segmentation,
     models: &Models,
     source: Option<(&dicom::SeriesPlan, &str)>,
+    created_at: &str,
 ) -> Result<BTreeMap<String, Vec<u8>>, FilesError> {
     let labels = &segmentation.labels;
     let mut files: BTreeMap<String, Vec<u8>> = console::key_pictures(volume, labels).into_iter().collect();
     files.insert("labels.nii.gz".into(), volume::encode_nifti(labels.labels.view(), &labels.geometry)?);
-    if let Some((plan, created_at)) = source {
+    if let Some((plan, seed)) = source {
         let package = models.segmenter.package();
-        if let Some(seg) = dicom_seg(labels, plan, &format!("{} {}", package.id, package.version), created_at)? {
-            files.insert("segmentation.dcm".into(), seg);
+        let digits: String = created_at.chars().filter(char::is_ascii_digit).collect();
+        let info = dicom::SegInfo {
+            algorithm: &package.id,
+            version: &package.version,
+            date: digits.get(..8).unwrap_or_default(),
+            time: digits.get(8..14).unwrap_or_default(),
+            series_number: SEG_SERIES_NUMBER,
+            uid_seed: seed.as_bytes(),
+        };
+        match dicom::write_seg(labels, plan, &info) {
+            Ok(seg) => _ = files.insert("segmentation.dcm".into(), seg.bytes),
+            // Nothing was found: the result says so, and a SEG needs a frame.
+            Err(dicom::SegError::Empty) => {}
+            Err(error) => return Err(error.into()),
         }
     }
     Ok(files)
@@ -269,14 +293,20 @@ pub enum FilesError {
     Labels(#[from] volume::CodecError),
     /// The DICOM SEG.
     #[error("writing the DICOM SEG: {0}")]
-    Seg(String),
+    Seg(#[from] dicom::SegError),
 }
 
 impl Explain for FilesError {
     fn code(&self) -> &'static str {
-        "result.files"
+        match self {
+            Self::Labels(e) => e.code(),
+            Self::Seg(e) => e.code(),
+        }
     }
     fn advice(&self) -> &'static str {
-        "report this with the study's result.json: it is a fault of the program"
+        match self {
+            Self::Labels(e) => e.advice(),
+            Self::Seg(e) => e.advice(),
+        }
     }
 }

@@ -42,7 +42,11 @@ pub fn check(config: &Config) -> Vec<Finding> {
             let package = m.segmenter.package();
             Finding::good(format!(
                 "models: {} {} and {} {}, hashes and golden vectors right ({})",
-                package.id, package.version, m.nomogram.id, m.nomogram.version, crate::DISCLAIMER
+                package.id,
+                package.version,
+                m.nomogram.id,
+                m.nomogram.version,
+                crate::DISCLAIMER
             ))
         }
         Err(e) => Finding::bad(e.to_string(), e.code(), e.advice()),
@@ -51,7 +55,11 @@ pub fn check(config: &Config) -> Vec<Finding> {
     if config.store.directory.exists() {
         findings.push(match store::Store::inspect(&config.store.directory).and_then(|s| s.check()) {
             Ok(report) if report.is_sound() => Finding::good("the store is sound"),
-            Ok(report) => Finding::bad(format!("the store is damaged: {report:?}"), "store.damaged", "keep a copy of the folder before the service starts"),
+            Ok(report) => Finding::bad(
+                format!("the store is damaged: {report:?}"),
+                "store.damaged",
+                "keep a copy of the folder before the service starts",
+            ),
             Err(e) if e.code() == "store.no-store" => Finding::good("the store will be made at the first start"),
             Err(e) => Finding::bad(e.to_string(), e.code(), e.advice()),
         });
@@ -61,19 +69,31 @@ pub fn check(config: &Config) -> Vec<Finding> {
     }
     findings.push(port("DICOM", config.dicom.listen));
     if config.dicom.allow.is_empty() {
-        findings.push(Finding::bad("nobody may send: dicom.allow is empty", "config.nobody-may-send", "name the scanner's AE title in dicom.allow"));
+        findings.push(Finding::bad(
+            "nobody may send: dicom.allow is empty",
+            "config.nobody-may-send",
+            "name the scanner's AE title in dicom.allow",
+        ));
     }
     findings.push(match &config.alert.broker {
         Some(broker) => Finding::good(format!("alerts go to the broker {broker}")),
-        None if config.alert.embedded_port == 0 => Finding::good("alerts go to the box's own broker, on a free port of loopback"),
+        None if config.alert.embedded_port == 0 => {
+            Finding::good("alerts go to the box's own broker, on a free port of loopback")
+        }
         None => port("the box's own broker", SocketAddr::from(([127, 0, 0, 1], config.alert.embedded_port))),
     });
     let verified = config.alert.verify();
-    findings.push(Finding::of("MQTT secrets and certificates are readable", verified.as_ref().map_err(|e| e as &dyn Explain).map(|_| ())));
+    findings.push(Finding::of(
+        "MQTT secrets and certificates are readable",
+        verified.as_ref().map_err(|e| e as &dyn Explain).map(|_| ()),
+    ));
     if let Some(console) = &config.console {
         findings.push(port("the console", console.listen));
         let verified = console.verify();
-        findings.push(Finding::of("the console's access rules hold", verified.as_ref().map_err(|e| e as &dyn Explain).map(|_| ())));
+        findings.push(Finding::of(
+            "the console's access rules hold",
+            verified.as_ref().map_err(|e| e as &dyn Explain).map(|_| ()),
+        ));
     }
     if let Some(clinical) = &config.clinical {
         findings.push(folder("the clinical drop folder", &clinical.drop_directory));
@@ -83,17 +103,27 @@ pub fn check(config: &Config) -> Vec<Finding> {
 
 fn clock(now_ms: i64) -> Finding {
     if now_ms < CLOCK_MS_MIN {
-        return Finding::bad("the clock stands before 2026", "clock.wrong", "wait for time synchronization, or set the clock");
+        return Finding::bad(
+            "the clock stands before 2026",
+            "clock.wrong",
+            "wait for time synchronization, or set the clock",
+        );
     }
     Finding::good("the clock is plausible")
 }
 
 fn folder(what: &str, path: &Path) -> Finding {
     let probe = path.join(".metwatch-check");
-    let tried = std::fs::create_dir_all(path).and_then(|()| std::fs::write(&probe, b"")).and_then(|()| std::fs::remove_file(&probe));
+    let tried = std::fs::create_dir_all(path)
+        .and_then(|()| std::fs::write(&probe, b""))
+        .and_then(|()| std::fs::remove_file(&probe));
     match tried {
         Ok(()) => Finding::good(format!("{what} {} is writable", path.display())),
-        Err(e) => Finding::bad(format!("{what} {} is not writable: {e}", path.display()), "folder.not-writable", "create it for the service's user, or name another"),
+        Err(e) => Finding::bad(
+            format!("{what} {} is not writable: {e}", path.display()),
+            "folder.not-writable",
+            "create it for the service's user, or name another",
+        ),
     }
 }
 

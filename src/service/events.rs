@@ -2,8 +2,8 @@
 
 use super::result::ResultV1;
 use crate::alert::payload::{
-    ALERT_SCHEMA, AlertV1, EVENT_SCHEMA, EventKind, EventV1, IdentifiersV1, PackagesV1, RESULT_SCHEMA, ResultV1 as ResultMessageV1,
-    StatusOfRisk, SurvivalV1, rfc3339,
+    ALERT_SCHEMA, AlertV1, EVENT_SCHEMA, EventKind, EventV1, IdentifiersV1, PackagesV1, RESULT_SCHEMA,
+    ResultV1 as ResultMessageV1, StatusOfRisk, SurvivalV1, rfc3339,
 };
 use crate::alert::{self, topic};
 use crate::store::{AuditNote, NewOutbox, OutboxKind, Store, StudyV1, message_id};
@@ -82,7 +82,8 @@ pub fn messages(result: &ResultV1, study: &StudyV1, config: &alert::Config, now_
         disclaimer: crate::DISCLAIMER.into(),
     };
     let number = Some(study.number.as_str());
-    let mut entries = vec![entry(id_of("result"), OutboxKind::Result, topic::result(&study.number), &message, number, None)];
+    let mut entries =
+        vec![entry(id_of("result"), OutboxKind::Result, topic::result(&study.number), &message, number, None)];
     if let (Some(a), Some(status)) = (a, certainty)
         && a.group == "high"
     {
@@ -97,7 +98,11 @@ pub fn messages(result: &ResultV1, study: &StudyV1, config: &alert::Config, now_
             probability: a.probability,
             variant: a.variant.clone(),
             status,
-            survival: a.survival.iter().map(|(month, probability)| SurvivalV1 { month: f64::from(*month), probability: *probability }).collect(),
+            survival: a
+                .survival
+                .iter()
+                .map(|(month, probability)| SurvivalV1 { month: f64::from(*month), probability: *probability })
+                .collect(),
             notes,
             issued_at: rfc3339(now_ms),
             expires_at: rfc3339(expires_at_ms),
@@ -111,7 +116,14 @@ pub fn messages(result: &ResultV1, study: &StudyV1, config: &alert::Config, now_
     entries
 }
 
-fn entry(id: String, kind: OutboxKind, topic: String, payload: &impl Serialize, study: Option<&str>, expires_at_ms: Option<i64>) -> NewOutbox {
+fn entry(
+    id: String,
+    kind: OutboxKind,
+    topic: String,
+    payload: &impl Serialize,
+    study: Option<&str>,
+    expires_at_ms: Option<i64>,
+) -> NewOutbox {
     let payload = serde_json::to_string(payload).expect("a struct of plain values always serializes");
     NewOutbox { id, kind, topic, payload, study: study.map(Into::into), expires_at_ms }
 }

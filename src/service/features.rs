@@ -18,7 +18,8 @@ impl Features {
 
     /// `region,original_...` and a row per region, full precision; a value that a region lacks is empty.
     pub fn to_csv(&self) -> String {
-        let names: Vec<&str> = self.regions.values().next().map_or(Vec::new(), |f| f.iter().map(|(n, _)| n.as_str()).collect());
+        let names: Vec<&str> =
+            self.regions.values().next().map_or(Vec::new(), |f| f.iter().map(|(n, _)| n.as_str()).collect());
         let mut csv = format!("region,{}\n", names.join(","));
         for (region, features) in &self.regions {
             let by_name: BTreeMap<&str, f64> = features.iter().map(|(n, v)| (n.as_str(), *v)).collect();
@@ -63,8 +64,11 @@ mod tests {
 
     #[test]
     fn a_table_reads_back_as_it_was_written() {
-        let row = |v: f64| vec![("original_shape_MeshVolume".to_string(), v), ("original_glcm_Idm".to_string(), 0.1 + v)];
-        let table = Features { regions: BTreeMap::from([("liver".into(), row(1.0 / 3.0)), ("colorectal_tumor".into(), row(7e-12))]) };
+        let row =
+            |v: f64| vec![("original_shape_MeshVolume".to_string(), v), ("original_glcm_Idm".to_string(), 0.1 + v)];
+        let table = Features {
+            regions: BTreeMap::from([("liver".into(), row(1.0 / 3.0)), ("colorectal_tumor".into(), row(7e-12))]),
+        };
         assert_eq!(Features::from_csv(&table.to_csv()), Some(table.clone()));
         assert_eq!(table.get("liver", "original_glcm_Idm"), Some(0.1 + 1.0 / 3.0));
         assert_eq!(Features::from_csv("region,a\nliver,1,2\n"), None);

@@ -24,7 +24,9 @@ pub use check::{Finding as CheckFinding, check};
 pub use config::{Config, ConfigError, ModelsConfig, StoreConfig};
 pub use features::Features;
 pub use packages::{PackageReadError, read_package};
-pub use result::{AssessmentResult, ContributionResult, PackageRef, RESULT_SCHEMA, RegionResult, Remark, ResultV1, Status};
+pub use result::{
+    AssessmentResult, ContributionResult, PackageRef, RESULT_SCHEMA, RegionResult, Remark, ResultV1, Status,
+};
 pub use run::{Service, StartError};
 
 /// Unix milliseconds, UTC.

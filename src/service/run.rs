@@ -1,11 +1,12 @@
 //! Starting and stopping: store, packages, broker, receiver, worker, alert session, console.
 
+use super::Config;
 use super::analysis::{Models, ModelsError};
 use super::events::{self, Told};
 use super::plan::Patience;
 use super::sink::{Arrivals, StoreSink};
+use super::source::StoreSource;
 use super::worker::Worker;
-use super::Config;
 use crate::alert::payload::EventKind;
 use crate::alert::{AlertError, BrokerAddress, EmbeddedBroker, Notice};
 use crate::store::{Store, StoreError};
@@ -70,7 +71,9 @@ impl Explain for StartError {
             Self::Models(e) => e.advice(),
             Self::Alert(e) => e.advice(),
             Self::Console(e) => e.advice(),
-            Self::Listen { .. } => "stop the other program on that port, or choose another address in the configuration",
+            Self::Listen { .. } => {
+                "stop the other program on that port, or choose another address in the configuration"
+            }
             Self::Thread(_) => "raise the limit of threads (TasksMax) or free memory",
         }
     }
@@ -97,7 +100,12 @@ impl Service {
     /// Starts everything. Nothing is received before everything that receiving promises is there.
     pub fn start(config: Config) -> Result<Service, StartError> {
         let began = Instant::now();
-        tracing::info!(version = env!("CARGO_PKG_VERSION"), device = device::survey().summary(), "starting; {}", crate::DISCLAIMER);
+        tracing::info!(
+            version = env!("CARGO_PKG_VERSION"),
+            device = device::survey().summary(),
+            "starting; {}",
+            crate::DISCLAIMER
+        );
         let models = Arc::new(Models::load(config.models.segmenter.as_deref(), config.models.nomogram.as_deref())?);
         let listener = listen("the DICOM receiver", config.dicom.listen)?;
         let pages = config.console.as_ref().map(|c| listen("the console", c.listen)).transpose()?;
@@ -138,6 +146,8 @@ impl Service {
             began,
             threads: Vec::new(),
         };
+        let cut_offs =
+            models.nomogram.variants.iter().map(|v| (v.name.clone(), [v.intermediate_from, v.high_from])).collect();
         let worker = Worker {
             store: store.clone(),
             models,
@@ -152,15 +162,21 @@ impl Service {
             heartbeat,
             under_way: BTreeMap::new(),
         };
-        service.spawn("worker", { let stop = stop.clone(); move || worker.run(&stop) })?;
+        service.spawn("worker", {
+            let stop = stop.clone();
+            move || worker.run(&stop)
+        })?;
         let sink = Arc::new(StoreSink { store: store.clone(), arrivals });
         let dicom_config = config.dicom;
-        service.spawn("dicom", { let stop = stop.clone(); move || {
-            if let Err(error) = dicom::serve(listener, dicom_config, sink, stop) {
-                tracing::error!(%error, "the DICOM receiver ended");
+        service.spawn("dicom", {
+            let stop = stop.clone();
+            move || {
+                if let Err(error) = dicom::serve(listener, dicom_config, sink, stop) {
+                    tracing::error!(%error, "the DICOM receiver ended");
+                }
             }
-        }})?;
-        let source = super::source::StoreSource { store: store.clone() };
+        })?;
+        let source = StoreSource { store: store.clone(), identifiers: alert.identifiers, cut_offs };
         let web = pages.zip(config.console);
         service.spawn("network", move || network(alert, store, web, source, stopped))?;
         tracing::info!(dicom = %service.dicom, broker = %service.broker, "ready");
@@ -201,7 +217,7 @@ fn network(
     alert: alert::Config,
     store: Store,
     web: Option<(TcpListener, console::Config)>,
-    source: super::source::StoreSource,
+    source: StoreSource,
     stopped: watch::Receiver<bool>,
 ) {
     let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
@@ -211,20 +227,21 @@ fn network(
     runtime.block_on(async move {
         let (health, hear) = watch::channel(String::new());
         let notices = store.clone();
-        let session = alert::run(alert, Arc::new(store), hear, stopped.clone(), move |notice: &Notice| tell(&notices, notice));
+        let session =
+            alert::run(alert, Arc::new(store), hear, stopped.clone(), move |notice: &Notice| tell(&notices, notice));
         let pages = async {
             if let Some((listener, config)) = web {
-                console::serve(listener, config, Arc::new(source), stopped.clone()).await;
-            } else {
-                let mut stopped = stopped.clone();
-                let _ = stopped.wait_for(|s| *s).await;
+                if let Err(error) = console::serve(listener, config, Arc::new(source), stopped.clone()).await {
+                    tracing::error!(code = error.code(), %error, "the console ended");
+                }
             }
         };
         let healthy = async {
             let mut stopped = stopped.clone();
             while !*stopped.borrow() {
                 let device = device::survey();
-                let _ = health.send(serde_json::json!({ "schema": "metwatch.health/1", "device": device.summary() }).to_string());
+                let _ = health
+                    .send(serde_json::json!({ "schema": "metwatch.health/1", "device": device.summary() }).to_string());
                 let _ = tokio::time::timeout(HEALTH_EVERY, stopped.wait_for(|s| *s)).await;
             }
         };
@@ -238,16 +255,24 @@ fn network(
 /// What happens to alerts on their way, logged; what a person has to do something about also becomes an event.
 fn tell(store: &Store, notice: &Notice) {
     let kind = match notice {
-        Notice::Connected { .. } | Notice::Acknowledged { .. } => return tracing::info!(code = notice.code(), "{}", notice.sentence()),
+        Notice::Connected { .. } | Notice::Acknowledged { .. } => {
+            return tracing::info!(code = notice.code(), "{}", notice.sentence());
+        }
+        // Nobody hears an event over a broker that is away; the log and the console tell.
+        Notice::Down(_) => return tracing::warn!(code = notice.code(), "{}", notice.sentence()),
         Notice::Escalated { .. } => EventKind::Escalated,
         Notice::Expired { .. } => EventKind::Expired,
-        Notice::Down(_) | Notice::NobodyListens { .. } | Notice::Refused { .. } => EventKind::Degraded,
+        Notice::NobodyListens { .. } | Notice::Refused { .. } => EventKind::Degraded,
     };
     tracing::warn!(code = notice.code(), "{}", notice.sentence());
     let (study, about) = match notice {
-        Notice::Escalated { id, study } | Notice::Expired { id, study } => (study.as_deref(), id.clone()),
-        _ => (None, super::now_ms().to_string()),
+        Notice::Escalated { id, study } | Notice::Expired { id, study } => (study.as_deref(), id.as_str()),
+        Notice::NobodyListens { id } | Notice::Refused { id, .. } => (None, id.as_str()),
+        _ => (None, ""),
     };
     let sentence = notice.sentence();
-    events::tell(store, &Told { kind, code: notice.code(), sentence: &sentence, advice: notice.advice(), study, about: &about });
+    events::tell(
+        store,
+        &Told { kind, code: notice.code(), sentence: &sentence, advice: notice.advice(), study, about },
+    );
 }

@@ -26,7 +26,8 @@ struct Arrival {
 impl Arrivals {
     fn note(&self, series: &str, association: u64) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let arrival = state.entry(series.into()).or_insert_with(|| Arrival { open: BTreeSet::new(), last: Instant::now() });
+        let arrival =
+            state.entry(series.into()).or_insert_with(|| Arrival { open: BTreeSet::new(), last: Instant::now() });
         arrival.open.insert(association);
         arrival.last = Instant::now();
         self.changed.notify_all();
@@ -86,31 +87,41 @@ impl Sink for StoreSink {
         let now_ms = super::now_ms();
         let put = self.store.put_object(&new, now_ms).map_err(|e| {
             tracing::error!(code = e.code(), error = %e, "an object could not be kept");
-            if e.code() == "store.no-space" { StoreFailure::out_of_resources(e.to_string()) } else { StoreFailure::processing(e.to_string()) }
+            if e.code() == "store.no-space" {
+                StoreFailure::out_of_resources(e.to_string())
+            } else {
+                StoreFailure::processing(e.to_string())
+            }
         })?;
         self.arrivals.note(h.series_instance_uid.as_str(), object.association);
         if let PutObject::Altered { study } = put {
-            events::tell(&self.store, &Told {
-                kind: EventKind::DuplicateAltered,
-                code: "series.altered-duplicate",
-                sentence: "other bytes came under the UID of an object that is already here; the first ones were kept",
-                advice: "find out at the scanner why an object was changed under its own UID",
-                study: Some(&study),
-                about: h.sop_instance_uid.as_str(),
-            });
+            events::tell(
+                &self.store,
+                &Told {
+                    kind: EventKind::DuplicateAltered,
+                    code: "series.altered-duplicate",
+                    sentence: "other bytes came under the UID of an object that is already here; the first ones were kept",
+                    advice: "find out at the scanner why an object was changed under its own UID",
+                    study: Some(&study),
+                    about: h.sop_instance_uid.as_str(),
+                },
+            );
         }
         Ok(())
     }
 
     fn rejected(&self, rejection: Rejection) {
-        events::tell(&self.store, &Told {
-            kind: EventKind::NotAnalysed,
-            code: rejection.code,
-            sentence: &rejection.sentence,
-            advice: "send the object again; if it is refused again, have it checked at the sender",
-            study: None,
-            about: rejection.sop_instance_uid.as_str(),
-        });
+        events::tell(
+            &self.store,
+            &Told {
+                kind: EventKind::NotAnalysed,
+                code: rejection.code,
+                sentence: &rejection.sentence,
+                advice: "send the object again; if it is refused again, have it checked at the sender",
+                study: None,
+                about: rejection.sop_instance_uid.as_str(),
+            },
+        );
     }
 
     fn association_released(&self, end: AssociationEnd) {

@@ -138,7 +138,8 @@ impl Worker {
                 continue;
             }
             let change = StudyChange { attempts: Some(attempts), ..StudyChange::to(study.state.clone()) };
-            let note = AuditNote::new("service", "study.resumed").detail(format!("start {attempts} with this study under way"));
+            let note = AuditNote::new("service", "study.resumed")
+                .detail(format!("start {attempts} with this study under way"));
             self.store.transition(&study, &change, &[], &note, super::now_ms())?;
         }
         Ok(())
@@ -186,14 +187,19 @@ impl Worker {
         };
         let patient = stage == Stage::Receiving && quiet >= self.patience.quiet && !sender_open;
         let has_gap = patient && matches!(self.plan(study), Ok(Err(e)) if e.may_heal());
-        let outbox_ended = stage == Stage::Scored && self.store.outbox_of(&study.number)?.iter().all(|m| !m.state.is_open());
+        let outbox_ended =
+            stage == Stage::Scored && self.store.outbox_of(&study.number)?.iter().all(|m| !m.state.is_open());
         let clinical_is_newer = matches!(stage, Stage::Scored | Stage::Delivered) && self.clinical_is_newer(study)?;
         Ok(Situation { stage, quiet, sender_open, has_gap, outbox_ended, clinical_is_newer })
     }
 
     fn clinical_is_newer(&self, study: &StudyV1) -> Result<bool, StoreError> {
         let Some(clinical) = self.store.clinical(study.patient_id.as_str())? else { return Ok(false) };
-        let known = study.result_json.as_deref().and_then(|json| ResultV1::from_json(json).ok()).map_or(0, |r| r.clinical_revision);
+        let known = study
+            .result_json
+            .as_deref()
+            .and_then(|json| ResultV1::from_json(json).ok())
+            .map_or(0, |r| r.clinical_revision);
         Ok(clinical.revision > known)
     }
 
@@ -268,7 +274,9 @@ impl Worker {
         tracing::info!(elapsed_ms = segment_ms, reasons = segmentation.gate.reasons.len(), "segmented");
         let began = Instant::now();
         let created_at = rfc3339(super::now_ms());
-        let files = analysis::label_files(&volume, &segmentation, &models, Some((&plan, &created_at))).map_err(|e| rejected(&e))?;
+        let seed = format!("{} {}", study.series_uid, study.revision);
+        let files = analysis::label_files(&volume, &segmentation, &models, Some((&plan, &seed)), &created_at)
+            .map_err(|e| rejected(&e))?;
         let under_way = self.under_way.entry(study.number.clone()).or_default();
         under_way.steps_ms.push(("segment".into(), segment_ms));
         under_way.steps_ms.push(("label files".into(), ms(began)));
@@ -296,7 +304,10 @@ impl Worker {
         kept.steps_ms.push(("radiomics".into(), ms(began)));
         kept.remarks = remarks;
         tracing::info!(elapsed_ms = ms(began), regions = features.regions.len(), "measured");
-        let files = [("features.csv".to_string(), features.to_csv().into_bytes()), ("segmentation.json".to_string(), json_bytes(&kept))];
+        let files = [
+            ("features.csv".to_string(), features.to_csv().into_bytes()),
+            ("segmentation.json".to_string(), json_bytes(&kept)),
+        ];
         let change = StudyChange { artifacts: self.write(study, files)?, ..StudyChange::to(StateV1::Measured) };
         let note = AuditNote::new("service", "study.measured");
         let next = self.store.transition(study, &change, &[], &note, super::now_ms())?;
@@ -309,7 +320,7 @@ impl Worker {
         let labels = self.labels(study)?;
         let kept = self.segmentation(study)?;
         let features = Features::from_csv(&self.artifact_text(study, "features.csv")?)
-            .ok_or_else(|| Stopped::Store(StoreError::damaged("features.csv is not a feature table".into())))?;
+            .ok_or_else(|| Stopped::Store(damaged("features.csv is not a feature table")))?;
         let clinical = self.store.clinical(study.patient_id.as_str())?;
         let values = match &clinical {
             Some(stored) => risk::clinical_from_json(&stored.json).map_err(|e| rejected(&e))?.1,
@@ -347,8 +358,11 @@ impl Worker {
             result_json: Some(result.to_json()),
             ..StudyChange::to(state)
         };
-        let note = AuditNote::new("service", "study.scored")
-            .detail(format!("{} with {}", serde_json::json!(result.status), self.packages().nomogram));
+        let note = AuditNote::new("service", "study.scored").detail(format!(
+            "{} with {}",
+            serde_json::json!(result.status),
+            self.packages().nomogram
+        ));
         let next = self.store.transition(study, &change, &messages, &note, now_ms)?;
         self.under_way.remove(&study.number);
         self.copy_results(&next);
@@ -374,16 +388,16 @@ impl Worker {
 
     fn segmentation(&self, study: &StudyV1) -> Result<SegmentationV1, Stopped> {
         let text = self.artifact_text(study, "segmentation.json")?;
-        serde_json::from_str(&text).map_err(|e| Stopped::Store(StoreError::damaged(format!("segmentation.json: {e}"))))
+        serde_json::from_str(&text).map_err(|e| Stopped::Store(damaged(format!("segmentation.json: {e}"))))
     }
 
     fn artifact(&self, study: &StudyV1, name: &str) -> Result<Vec<u8>, StoreError> {
-        let file = study.artifacts.get(name).ok_or_else(|| StoreError::damaged(format!("study {} has no {name}", study.number)))?;
+        let file = study.artifacts.get(name).ok_or_else(|| damaged(format!("study {} has no {name}", study.number)))?;
         self.store.read_spool(file)
     }
 
     fn artifact_text(&self, study: &StudyV1, name: &str) -> Result<String, StoreError> {
-        String::from_utf8(self.artifact(study, name)?).map_err(|_| StoreError::damaged(format!("{name} is not text")))
+        String::from_utf8(self.artifact(study, name)?).map_err(|_| damaged(format!("{name} is not text")))
     }
 
     fn write(
@@ -391,7 +405,10 @@ impl Worker {
         study: &StudyV1,
         files: impl IntoIterator<Item = (String, Vec<u8>)>,
     ) -> Result<BTreeMap<String, SpoolFile>, StoreError> {
-        files.into_iter().map(|(name, bytes)| Ok((name.clone(), self.store.write_spool(&study.number, &name, &bytes)?))).collect()
+        files
+            .into_iter()
+            .map(|(name, bytes)| Ok((name.clone(), self.store.write_spool(&study.number, &name, &bytes)?)))
+            .collect()
     }
 
     /// Plain names for people and scripts; the store's own copies stay the truth, so a failure is only logged.
@@ -409,11 +426,19 @@ impl Worker {
         }
     }
 
-    fn not_analysed(&self, study: &StudyV1, code: &str, sentence: &str, advice: &str, now_ms: i64) -> crate::store::NewOutbox {
+    fn not_analysed(
+        &self,
+        study: &StudyV1,
+        code: &str,
+        sentence: &str,
+        advice: &str,
+        now_ms: i64,
+    ) -> crate::store::NewOutbox {
         let accession = study.accession.as_ref().map(|a| a.as_str());
         let identifiers = Identifiers::select(self.alert.identifiers, accession, Some(study.patient_id.as_str()));
         let about = format!("{} {}", study.series_uid, study.revision);
-        let told = Told { kind: EventKind::NotAnalysed, code, sentence, advice, study: Some(&study.number), about: &about };
+        let told =
+            Told { kind: EventKind::NotAnalysed, code, sentence, advice, study: Some(&study.number), about: &about };
         events::event(&told, identifiers, now_ms)
     }
 
@@ -433,7 +458,11 @@ impl Worker {
     fn count_failure(&mut self, study: &StudyV1, step: Step) {
         let attempts = study.attempts + 1;
         if attempts >= ATTEMPTS_MAX {
-            return self.fail(study, &format!("the step {step:?} failed {attempts} times by a fault of the program"), attempts);
+            return self.fail(
+                study,
+                &format!("the step {step:?} failed {attempts} times by a fault of the program"),
+                attempts,
+            );
         }
         let change = StudyChange { attempts: Some(attempts), ..StudyChange::to(study.state.clone()) };
         let note = AuditNote::new("service", "study.step-failed").detail(format!("{step:?}, attempt {attempts}"));
@@ -460,7 +489,14 @@ impl Worker {
                 for refused in taken {
                     if let clinical::Taken::Refused { code, sentence, advice } = refused {
                         let about = format!("{}", super::now_ms());
-                        let told = Told { kind: EventKind::Degraded, code, sentence: &sentence, advice, study: None, about: &about };
+                        let told = Told {
+                            kind: EventKind::Degraded,
+                            code,
+                            sentence: &sentence,
+                            advice,
+                            study: None,
+                            about: &about,
+                        };
                         events::tell(&self.store, &told);
                     }
                 }
@@ -487,6 +523,10 @@ impl From<&Gate> for GateV1 {
     fn from(gate: &Gate) -> Self {
         GateV1 { reasons: analysis::remarks(&gate.reasons), notes: analysis::remarks(&gate.notes) }
     }
+}
+
+fn damaged(what: impl Into<String>) -> StoreError {
+    StoreError::Damaged { what: what.into() }
 }
 
 fn json_bytes(value: &impl Serialize) -> Vec<u8> {

@@ -210,8 +210,8 @@ fn header<T: Scalar>(g: &Geometry) -> Result<[u8; 352], CodecError> {
     for r in 0..3 {
         put(256 + 4 * r, &(quaternion[r] as f32).to_le_bytes());
         put(268 + 4 * r, &(turn(r, g.origin_mm[r]) as f32).to_le_bytes());
-        for a in 0..3 {
-            put(280 + 16 * r + 4 * a, &((ras[r][a] * g.spacing_mm[a]) as f32).to_le_bytes());
+        for (a, v) in ras[r].iter().enumerate() {
+            put(280 + 16 * r + 4 * a, &((v * g.spacing_mm[a]) as f32).to_le_bytes());
         }
         put(292 + 16 * r, &(turn(r, g.origin_mm[r]) as f32).to_le_bytes());
     }

@@ -25,10 +25,14 @@ RIDGE = 1.0                       # penalty on standardized coefficients: lambda
 # The truth: log hazard per standard deviation (per "yes" for the two findings). Fewer dissected nodes: more understaging.
 TRUTH = {"tumor_texture": 1.1, "liver_texture": 0.8, "log_afp": 0.7, "nodes": -0.5, "perineural_invasion": 0.9, "tumor_nodules": 1.1}
 
-# Predictors, chosen a priori: one texture feature per region (see README.md for the comparison), and the paper's clinical four.
+TUMOR_ML_MIN = 4                  # smaller tumors (mostly hidden behind an organ) leave too few voxels for a texture
+
+# Radiomic predictors, chosen without an outcome, by how well they follow the latent texture (README.md).
 RADIOMIC = [
-    ("tumor_texture", "Tumor texture", "colorectal_tumor", "TUMOR_FEATURE"),
-    ("liver_texture", "Liver texture", "liver", "LIVER_FEATURE"),
+    # id, label, region, feature, unit, latent texture that it stands for
+    ("tumor_correlation", "Tumor gray level correlation", "colorectal_tumor", "original_glcm_Correlation", "", "latent_tumor_texture"),
+    ("liver_spread", "Liver interquartile range", "liver", "original_firstorder_InterquartileRange", "HU", "latent_liver_texture"),
+    ("liver_homogeneity", "Liver local homogeneity (Idm)", "liver", "original_glcm_Idm", "", "latent_liver_texture"),
 ]
 CLINICAL = [
     # id, label, key, unit, permitted range, transform, ends of the axis (None: from the training data)
@@ -42,7 +46,7 @@ VARIANTS = [
     ("complete", "final", IMAGE + [c[0] for c in CLINICAL]),
     ("image_laboratory", "provisional", IMAGE + ["afp"]),
     ("image", "provisional", IMAGE),
-    ("liver_only", "provisional", ["liver_texture"]),
+    ("liver_only", "provisional", [p[0] for p in RADIOMIC if p[2] == "liver"]),
 ]
 
 
@@ -167,11 +171,11 @@ def column_of(predictor):
     return predictor["clinical"] if "clinical" in predictor else f"{predictor['region']}_{predictor['feature']}"
 
 
-def describe_predictors(rows, train, features):
+def describe_predictors(rows, train):
     """Ranges and standardization of every predictor from the training rows."""
     out = []
-    for id_, label, region, _ in RADIOMIC:
-        out.append({"id": id_, "label": label, "region": region, "feature": features[id_], "unit": "", "transform": "none"})
+    for id_, label, region, feature, unit, _ in RADIOMIC:
+        out.append({"id": id_, "label": label, "region": region, "feature": feature, "unit": unit, "transform": "none"})
     for id_, label, key, unit, permitted, transform, axis in CLINICAL:
         out.append({"id": id_, "label": label, "clinical": key, "unit": unit, "permitted_range": permitted, "transform": transform, "axis": axis})
     for p in out:
@@ -240,13 +244,11 @@ def main():
     parser.add_argument("--held-out", type=float, default=1 / 3, help="share of the seeds (the last ones) kept for testing")
     parser.add_argument("--incidence", type=float, help="local incidence within 60 months: shifts the intercept (prior correction)")
     parser.add_argument("--version", default="0.1.0")
-    for id_, _, region, feature in RADIOMIC:
-        parser.add_argument(f"--{id_.replace('_', '-')}", default=feature, help=f"feature of {region} (default {feature})")
     args = parser.parse_args()
-    features = {id_: getattr(args, id_) for id_, *_ in RADIOMIC}
 
     with open(args.cohort, newline="") as file:
-        rows = sorted(csv.DictReader(file), key=lambda r: int(r["seed"]))
+        everyone = sorted(csv.DictReader(file), key=lambda r: int(r["seed"]))
+    rows = [r for r in everyone if float(r["tumor_ml"]) >= TUMOR_ML_MIN]
     months, event, eta = draw_outcome(rows)
     n_train = len(rows) - round(len(rows) * args.held_out)
     train, test = np.arange(n_train), np.arange(n_train, len(rows))
@@ -261,7 +263,7 @@ def main():
            else "so the probability is too high at the bedside; the intercept was not shifted")
     )
 
-    predictors = describe_predictors(rows, train, features)
+    predictors = describe_predictors(rows, train)
     matrix = {p["id"]: standardized(p, np.array([float(r[column_of(p)]) for r in rows])) for p in predictors}
     variants = []
     for name, status, ids in VARIANTS:
@@ -295,9 +297,11 @@ def main():
         "auc_held_out_of_the_truth": round(auc(eta[test], y[test], w[test]), 4),
         "held_out_with_known_status": int(known_test.sum()),
     }
-    for id_, _, region, feature in RADIOMIC:
-        r = np.corrcoef([float(row[f"{region}_{features[id_]}"]) for row in rows], [float(row[f"latent_{id_}"]) for row in rows])[0, 1]
-        metrics[f"correlation_{id_}_with_truth"] = round(float(r), 4)
+    for latent in sorted({p[5] for p in RADIOMIC}):
+        x = np.column_stack([np.ones(len(rows))] + [[float(r[f"{p[2]}_{p[3]}"]) for r in rows] for p in RADIOMIC if p[5] == latent])
+        truth = np.array([float(r[latent]) for r in rows])
+        residual = truth - x @ np.linalg.lstsq(x, truth, rcond=None)[0]
+        metrics[f"r_squared_of_{latent}"] = round(float(1 - residual.var() / truth.var()), 4)
 
     args.out.mkdir(parents=True, exist_ok=True)
     yaml = args.parameters.read_text()
@@ -310,8 +314,8 @@ def main():
         ("version", args.version),
         ("disclaimer", DISCLAIMER),
         ("intended_use", "Shows that the line from scan to alert works. The outcome is simulated: says nothing about any patient."),
-        ("cohort", f"SIMULATED: {len(rows)} procedural phantoms (metwatch phantom, seeds {seeds[0]} to {seeds[-1]}; the last {len(test)} held out), "
-                   "features measured inside the true masks (masks of a segmenter differ at the edge, and with them the features), "
+        ("cohort", f"SIMULATED: {len(rows)} procedural phantoms (metwatch phantom, seeds {seeds[0]} to {seeds[-1]}; the last {len(test)} held out; "
+                   f"{len(everyone) - len(rows)} with a tumor under {TUMOR_ML_MIN} mL left out), features measured on 512 x 512 x 128 voxels inside the true masks (masks of a segmenter differ at the edge, and with them the features), "
                    f"outcome drawn from the known truth (texture of tumor and liver, AFP, dissected lymph nodes, perineural invasion, tumor nodules; seed {OUTCOME_SEED}). "
                    f"Logistic models with ridge {RIDGE:g}, censored patients by inverse probability weights."),
         ("outcome", "Metachronous liver metastasis (SIMULATED)"),

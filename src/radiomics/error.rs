@@ -1,0 +1,173 @@
+//! Why no features could be computed.
+
+use crate::Explain;
+
+/// Why a parameter file or an extraction was refused; wording follows PyRadiomics where it has one.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum RadiomicsError {
+    /// Text that is neither YAML nor JSON.
+    #[error("the parameter file is not YAML: {0}")]
+    Yaml(String),
+    /// A key that PyRadiomics does not know.
+    #[error("the parameter file has the unknown key {path}")]
+    UnknownKey {
+        /// Path of the key, such as `/setting/binwidth`.
+        path: String,
+    },
+    /// A value outside its type or range.
+    #[error("the parameter file has {value} at {path}: {expected} is needed")]
+    BadValue {
+        /// Path of the key.
+        path: String,
+        /// What is there.
+        value: String,
+        /// What may be there.
+        expected: String,
+    },
+    /// A key that PyRadiomics knows and metwatch does not compute.
+    #[error("the parameter file asks for {path}, which is not supported")]
+    Unsupported {
+        /// Path of the key, with its value where that decides.
+        path: String,
+    },
+    /// The mask holds nothing.
+    #[error("no labels found in this mask: nothing is segmented")]
+    EmptyMask,
+    /// The label is not in the mask.
+    #[error("label {label} is not present in the mask; it holds {present:?}")]
+    MissingLabel {
+        /// Asked for.
+        label: u32,
+        /// Labels that are there, the first 100.
+        present: Vec<u32>,
+    },
+    /// Image and mask have different sizes.
+    #[error("image ({image:?}) and mask ({mask:?}) differ in size (x, y, z)")]
+    SizeMismatch {
+        /// Voxels of the image.
+        image: [usize; 3],
+        /// Voxels of the mask.
+        mask: [usize; 3],
+    },
+    /// Image and mask lie at different places.
+    #[error("image and mask do not occupy the same physical space (within the tolerance {tolerance})")]
+    GeometryMismatch {
+        /// `geometryTolerance`.
+        tolerance: f64,
+    },
+    /// The region reaches beyond the image.
+    #[error(
+        "the bounding box of the region, {lower:?} to {upper:?} in voxels (x, y, z), is larger than the image ({size:?})"
+    )]
+    OutsideImage {
+        /// Lower corner.
+        lower: [f64; 3],
+        /// Upper corner.
+        upper: [f64; 3],
+        /// Voxels of the image.
+        size: [usize; 3],
+    },
+    /// A region of one voxel.
+    #[error("the mask only contains 1 segmented voxel: no features for a single voxel")]
+    OneVoxel,
+    /// A region that is too flat.
+    #[error("the mask has too few dimensions (number of dimensions {found}, minimum required {minimum})")]
+    TooFewDimensions {
+        /// Axes along which the region is longer than a voxel.
+        found: usize,
+        /// `minimumROIDimensions`.
+        minimum: usize,
+    },
+    /// A region that is too small.
+    #[error("the region is too small (minimum size {minimum}, region {found} voxels)")]
+    TooSmall {
+        /// Voxels of the region.
+        found: usize,
+        /// `minimumROISize`.
+        minimum: usize,
+    },
+    /// Nothing was left by `resegmentRange`.
+    #[error("resegmentation excluded too many voxels with label {label} (retained {retained})")]
+    Resegmented {
+        /// The label.
+        label: u32,
+        /// Voxels left.
+        retained: usize,
+    },
+    /// NaN or infinity where intensities are needed.
+    #[error("the image holds values that are NaN or infinite {place}")]
+    NotFinite {
+        /// Inside the region, or anywhere for normalization.
+        place: &'static str,
+    },
+    /// More gray levels than a co-occurrence matrix can hold.
+    #[error("the bin settings give {levels} gray levels; at most {limit} are computed")]
+    TooManyLevels {
+        /// Highest level.
+        levels: u64,
+        /// Allowed.
+        limit: usize,
+    },
+    /// A resampled grid, or the box of a region, that is too large.
+    #[error("the grid of the region has {voxels} voxels; at most {limit}, and 65535 along an axis, are computed")]
+    GridTooLarge {
+        /// Voxels of the grid.
+        voxels: u64,
+        /// Allowed.
+        limit: u64,
+    },
+    /// A mask whose shape is not that of its image or grid.
+    #[error("the mask array has shape {mask:?} (z, y, x), the grid {grid:?}")]
+    Shape {
+        /// Of the mask.
+        mask: (usize, usize, usize),
+        /// Of the grid.
+        grid: (usize, usize, usize),
+    },
+}
+
+impl Explain for RadiomicsError {
+    fn code(&self) -> &'static str {
+        match self {
+            Self::Yaml(_) => "radiomics.yaml",
+            Self::UnknownKey { .. } => "radiomics.unknown-key",
+            Self::BadValue { .. } => "radiomics.bad-value",
+            Self::Unsupported { .. } => "radiomics.unsupported",
+            Self::EmptyMask => "radiomics.empty-mask",
+            Self::MissingLabel { .. } => "radiomics.missing-label",
+            Self::SizeMismatch { .. } => "radiomics.size-mismatch",
+            Self::GeometryMismatch { .. } => "radiomics.geometry-mismatch",
+            Self::OutsideImage { .. } => "radiomics.outside-image",
+            Self::OneVoxel => "radiomics.one-voxel",
+            Self::TooFewDimensions { .. } => "radiomics.too-few-dimensions",
+            Self::TooSmall { .. } => "radiomics.too-small",
+            Self::Resegmented { .. } => "radiomics.resegmented",
+            Self::NotFinite { .. } => "radiomics.not-finite",
+            Self::TooManyLevels { .. } => "radiomics.too-many-levels",
+            Self::GridTooLarge { .. } => "radiomics.grid-too-large",
+            Self::Shape { .. } => "radiomics.shape",
+        }
+    }
+
+    fn advice(&self) -> &'static str {
+        match self {
+            Self::Yaml(_) => "check the file's indentation and brackets",
+            Self::UnknownKey { .. } => "correct the spelling: keys are those of PyRadiomics 3.1.0",
+            Self::BadValue { .. } => "correct the value",
+            Self::Unsupported { .. } => "remove the key, or compute these features with PyRadiomics",
+            Self::EmptyMask => "check that the mask belongs to this image",
+            Self::MissingLabel { .. } => "choose one of the labels that are present",
+            Self::SizeMismatch { .. } => "give the mask of this image, or set correctMask: true",
+            Self::GeometryMismatch { .. } => "raise geometryTolerance, or set correctMask: true",
+            Self::OutsideImage { .. } => "check that the mask belongs to this image",
+            Self::OneVoxel | Self::TooFewDimensions { .. } | Self::TooSmall { .. } => {
+                "check the segmentation, or lower minimumROIDimensions or minimumROISize"
+            }
+            Self::Resegmented { .. } => "widen resegmentRange",
+            Self::NotFinite { .. } => "replace NaN and infinite values",
+            Self::TooManyLevels { .. } => "raise binWidth, or set binCount",
+            Self::GridTooLarge { .. } => "raise resampledPixelSpacing, or check the mask",
+            Self::Shape { .. } => "give the mask on the grid of the image",
+        }
+    }
+}

@@ -1,0 +1,228 @@
+//! One extraction, in PyRadiomics' order of steps: normalize, resample or crop, check, re-segment, shape, classes.
+
+use super::diagnose::{Hash, Notes};
+use super::discretize::discretize;
+use super::neighborhood::Neighborhoods;
+use super::region::{Bounds, Grid, Roi, check, crop, normalize, part, resegment};
+use super::settings::{Class, Settings};
+use super::table::{Diagnostics, Extraction, Feature, FeatureTable};
+use super::{RadiomicsError, Value, firstorder, glcm, glrlm, glszm, resample, shape};
+use crate::volume::{Image, Scalar, Volume, for_voxels};
+use ndarray::{Array3, ArrayView3, CowArray};
+use std::collections::BTreeSet;
+
+/// Features of the voxels of `mask` that hold the label of the settings. Image and mask may come in any pixel type; the
+/// image's type matters where it is resampled.
+pub fn extract(image: &Image, mask: &Image, settings: &Settings) -> Result<Extraction, RadiomicsError> {
+    for (what, voxels) in [(image, &image.voxels), (mask, &mask.voxels)] {
+        if voxels.dim() != what.geometry.shape_zyx() {
+            return Err(RadiomicsError::Shape { mask: voxels.dim(), grid: what.geometry.shape_zyx() });
+        }
+    }
+    let labels: Array3<u32> = for_voxels!(&mask.voxels, a => a.mapv(|v| v.as_f64() as i64 as u32));
+    let inside = labels.mapv(|v| v == settings.label);
+    if !inside.iter().any(|v| *v) {
+        let present: BTreeSet<u32> = labels.iter().copied().filter(|v| *v != 0).collect();
+        if present.is_empty() {
+            return Err(RadiomicsError::EmptyMask);
+        }
+        return Err(RadiomicsError::MissingLabel {
+            label: settings.label,
+            present: present.into_iter().take(100).collect(),
+        });
+    }
+    let mut hash = Hash::default();
+    if settings.additional_info {
+        labels.iter().for_each(|v| hash.put(*v));
+    }
+    drop(labels);
+    let roi = Roi { inside, geometry: mask.geometry.clone() };
+    for_voxels!(&image.voxels, a => {
+        let image = Grid { voxels: CowArray::from(a.view()), geometry: image.geometry.clone() };
+        run(image, roi, hash, settings)
+    })
+}
+
+/// Features of one region of a CT volume; `mask` has shape (z, y, x) of the volume. The settings' label only names it.
+pub fn extract_region(
+    volume: &Volume,
+    mask: ArrayView3<bool>,
+    settings: &Settings,
+) -> Result<Extraction, RadiomicsError> {
+    let grid = volume.geometry.shape_zyx();
+    for shape in [mask.dim(), volume.hu.dim()] {
+        if shape != grid {
+            return Err(RadiomicsError::Shape { mask: shape, grid });
+        }
+    }
+    if !mask.iter().any(|v| *v) {
+        return Err(RadiomicsError::EmptyMask);
+    }
+    let mut hash = Hash::default();
+    if settings.additional_info {
+        mask.iter().for_each(|v| hash.put(if *v { settings.label } else { 0 }));
+    }
+    let roi = Roi { inside: mask.to_owned(), geometry: volume.geometry.clone() };
+    let image = Grid { voxels: CowArray::from(volume.hu.view()), geometry: volume.geometry.clone() };
+    run(image, roi, hash, settings)
+}
+
+fn run<T: Scalar>(
+    image: Grid<T>,
+    roi: Roi,
+    mask_hash: Hash,
+    settings: &Settings,
+) -> Result<Extraction, RadiomicsError> {
+    let mut notes = Notes { entries: Vec::new(), on: settings.additional_info };
+    // The five names are PyRadiomics' columns; what stands in them is what computed.
+    let ours = concat!("metwatch ", env!("CARGO_PKG_VERSION"), " (as PyRadiomics 3.1.0)");
+    notes.add("Versions_PyRadiomics", Value::Text(ours.into()));
+    for other in ["Numpy", "SimpleITK", "PyWavelet", "Python"] {
+        notes.add(format!("Versions_{other}"), Value::Text("not used".into()));
+    }
+    notes.add("Configuration_Settings", Value::Map(settings.reported.clone()));
+    notes.add("Configuration_EnabledImageTypes", settings.image_types.clone());
+    notes.image(&image, "original");
+    if notes.on {
+        notes.add("Mask-original_Hash", Value::Text(mask_hash.finish()));
+    }
+    notes.mask::<T>(None, &roi, "original");
+    if settings.normalize {
+        let image = normalize(&image, settings)?;
+        return prepared(image, roi, notes, settings);
+    }
+    prepared(image, roi, notes, settings)
+}
+
+/// From a loaded (and perhaps normalized) image on.
+fn prepared<T: Scalar>(
+    image: Grid<T>,
+    roi: Roi,
+    mut notes: Notes,
+    settings: &Settings,
+) -> Result<Extraction, RadiomicsError> {
+    let mut warnings = Vec::new();
+    match (settings.resampled_spacing, settings.interpolator) {
+        (Some(spacing), Some(interpolator)) => {
+            let (image, roi) = resample::resample(&image, &roi, spacing, interpolator, settings)?;
+            notes.image(&image, "interpolated");
+            notes.mask(Some(&image), &roi, "interpolated");
+            measured(&image, roi, notes, warnings, settings)
+        }
+        _ if settings.pre_crop => {
+            let (bounds, corrected) = check(&image, &roi, settings, &mut warnings)?;
+            let (image, roi) = crop(&image, corrected.as_ref().unwrap_or(&roi), bounds, settings.pad_distance);
+            measured(&image, roi, notes, warnings, settings)
+        }
+        _ => measured(&image, roi, notes, warnings, settings),
+    }
+}
+
+/// From the image that features are computed on.
+fn measured<T: Scalar>(
+    image: &Grid<T>,
+    mut roi: Roi,
+    mut notes: Notes,
+    mut warnings: Vec<String>,
+    settings: &Settings,
+) -> Result<Extraction, RadiomicsError> {
+    let (mut bounds, corrected) = check(image, &roi, settings, &mut warnings)?;
+    if let Some(corrected) = corrected {
+        notes.mask(Some(image), &corrected, "corrected");
+        roi = corrected;
+    }
+    let mut shape_roi = None;
+    if let Some(range) = &settings.resegment_range {
+        let kept = resegment(image, &roi, range, settings)?;
+        (bounds, _) = check(image, &kept, settings, &mut warnings)?;
+        notes.mask(Some(image), &kept, "resegmented");
+        if !settings.resegment_shape {
+            shape_roi = Some(roi);
+        }
+        roi = kept;
+    }
+    let mut table = FeatureTable { rows: Vec::new(), settings_sha256: settings.sha256() };
+    // PyRadiomics crops the mask of the shape to the box after re-segmentation as well.
+    shapes(shape_roi.as_ref().unwrap_or(&roi), bounds, settings, &mut table, &mut warnings);
+    let view = image.voxels.view();
+    let float32 = T::BYTES == 4 && !T::INTEGER;
+    let values = part(&view, bounds).mapv(Scalar::as_f64);
+    classes("original", values.view(), &roi, bounds, float32, settings, &mut table, &mut warnings)?;
+    Ok(Extraction { features: table, diagnostics: Diagnostics { entries: notes.entries }, warnings })
+}
+
+/// Spacing in mm, (z, y, x).
+fn spacing_zyx(roi: &Roi) -> [f64; 3] {
+    let [x, y, z] = roi.geometry.spacing_mm;
+    [z, y, x]
+}
+
+fn shapes(roi: &Roi, bounds: Bounds, settings: &Settings, table: &mut FeatureTable, warnings: &mut Vec<String>) {
+    for (class, listed) in settings.classes.iter().filter(|(class, _)| *class == Class::Shape) {
+        let view = roi.inside.view();
+        let values = shape::compute(part(&view, bounds), spacing_zyx(roi));
+        append("original", *class, listed, values, table, warnings);
+    }
+}
+
+/// All classes but shape for one image type. `values`: shape (z, y, x) of the box.
+#[expect(clippy::too_many_arguments, reason = "one image type's worth of everything, called once per image type")]
+fn classes(
+    image_type: &str,
+    values: ArrayView3<f64>,
+    roi: &Roi,
+    bounds: Bounds,
+    float32: bool,
+    settings: &Settings,
+    table: &mut FeatureTable,
+    warnings: &mut Vec<String>,
+) -> Result<(), RadiomicsError> {
+    let view = roi.inside.view();
+    let mask = part(&view, bounds);
+    let mut inside: Vec<f64> = values.iter().zip(mask).filter(|(_, inside)| **inside).map(|(v, _)| *v).collect();
+    if inside.iter().any(|v| !v.is_finite()) {
+        return Err(RadiomicsError::NotFinite { place: "inside the region" });
+    }
+    let spacing = spacing_zyx(roi);
+    let levels = discretize(values, mask, float32, settings)?;
+    let needs_neighbors = settings.classes.iter().any(|(c, _)| matches!(c, Class::Gldm | Class::Ngtdm));
+    let neighbors = needs_neighbors.then(|| Neighborhoods::new(&levels, settings));
+    for (class, listed) in &settings.classes {
+        let found = match (class, &neighbors) {
+            (Class::FirstOrder, _) => {
+                firstorder::compute(&mut inside, &levels, settings.voxel_array_shift, roi.geometry.voxel_mm3())
+            }
+            (Class::Glcm, _) => glcm::compute(&levels, spacing, settings),
+            (Class::Glrlm, _) => glrlm::compute(&levels, spacing, settings),
+            (Class::Glszm, _) => glszm::compute(&levels, settings),
+            (Class::Gldm, Some(neighbors)) => neighbors.gldm(&levels),
+            (Class::Ngtdm, Some(neighbors)) => neighbors.ngtdm(&levels),
+            (Class::Gldm | Class::Ngtdm | Class::Shape, _) => continue,
+        };
+        append(image_type, *class, listed, found, table, warnings);
+    }
+    Ok(())
+}
+
+/// The wanted features of a class, in order; one that could not be computed is NaN.
+fn append(
+    image_type: &str,
+    class: Class,
+    listed: &[String],
+    values: Vec<(&'static str, f64)>,
+    table: &mut FeatureTable,
+    warnings: &mut Vec<String>,
+) {
+    let (wanted, mut deprecated) = Settings::wanted(class, listed);
+    warnings.append(&mut deprecated);
+    for definition in wanted {
+        let value = values.iter().find(|(name, _)| *name == definition.name).map_or(f64::NAN, |(_, value)| *value);
+        table.rows.push(Feature {
+            region: None,
+            name: format!("{image_type}_{}_{}", class.name(), definition.name),
+            value,
+            unit: definition.unit,
+            ibsi: definition.ibsi,
+        });
+    }
+}

@@ -1,0 +1,96 @@
+//! First order: statistics of the region's values, without their places.
+
+use super::discretize::Levels;
+use super::table::{Definition, Offer, offered, usual};
+
+/// The features of this family, in the order of PyRadiomics' method names.
+pub(super) const FEATURES: [Definition; 19] = [
+    usual("10Percentile", "I", "QG58"),
+    usual("90Percentile", "I", "8DWT"),
+    usual("Energy", "I^2", "N8CA"),
+    usual("Entropy", "bit", "TLU2"),
+    usual("InterquartileRange", "I", "SALO"),
+    usual("Kurtosis", "", ""), // IBSI's (IPH6) is smaller by 3
+    usual("Maximum", "I", "84IY"),
+    usual("MeanAbsoluteDeviation", "I", "4FUA"),
+    usual("Mean", "I", "Q4LE"),
+    usual("Median", "I", "Y12H"),
+    usual("Minimum", "I", "1GSF"),
+    usual("Range", "I", "2OJQ"),
+    usual("RobustMeanAbsoluteDeviation", "I", "1128"),
+    usual("RootMeanSquared", "I", "5ZWQ"),
+    usual("Skewness", "", "KE2M"),
+    offered(Offer::Deprecated, usual("StandardDeviation", "I", "")),
+    usual("TotalEnergy", "I^2 mm3", ""),
+    usual("Uniformity", "", "BJ5W"),
+    usual("Variance", "I^2", "ECT3"),
+];
+
+/// All features of this family. `values`: those of the region, in any order (they are sorted in place); `shift`:
+/// `voxelArrayShift`.
+pub(super) fn compute(values: &mut [f64], levels: &Levels, shift: f64, voxel_mm3: f64) -> Vec<(&'static str, f64)> {
+    let n = values.len() as f64;
+    let mean = values.iter().sum::<f64>() / n;
+    let (mut m2, mut m3, mut m4, mut absolute, mut energy) = (0.0, 0.0, 0.0, 0.0, 0.0);
+    for v in values.iter() {
+        let d = v - mean;
+        let square = d * d;
+        m2 += square;
+        m3 += square * d;
+        m4 += square * square;
+        absolute += d.abs();
+        energy += (v + shift) * (v + shift);
+    }
+    (m2, m3, m4) = (m2 / n, m3 / n, m4 / n);
+    let spread = if m2 == 0.0 { 1.0 } else { m2 };
+    values.sort_unstable_by(f64::total_cmp);
+    let [p10, p25, p50, p75, p90] = [10.0, 25.0, 50.0, 75.0, 90.0].map(|q| percentile(values, q));
+    let middle = &values[values.partition_point(|v| v - p10 < 0.0)..values.partition_point(|v| v - p90 <= 0.0)];
+    let middle_mean = middle.iter().sum::<f64>() / middle.len() as f64;
+    let robust = middle.iter().map(|v| (v - middle_mean).abs()).sum::<f64>() / middle.len() as f64;
+    let (low, high) = (values[0], values[values.len() - 1]);
+    let p: Vec<f64> = levels.present.iter().map(|l| levels.counts[usize::from(*l)] as f64 / n).collect();
+    vec![
+        ("10Percentile", p10),
+        ("90Percentile", p90),
+        ("Energy", energy),
+        // One machine epsilon inside the logarithm, as PyRadiomics has it in all entropies.
+        ("Entropy", -p.iter().map(|p| p * (p + f64::EPSILON).log2()).sum::<f64>()),
+        ("InterquartileRange", p75 - p25),
+        ("Kurtosis", m4 / (spread * spread)),
+        ("Maximum", high),
+        ("MeanAbsoluteDeviation", absolute / n),
+        ("Mean", mean),
+        ("Median", p50),
+        ("Minimum", low),
+        ("Range", high - low),
+        ("RobustMeanAbsoluteDeviation", robust),
+        ("RootMeanSquared", (energy / n).sqrt()),
+        ("Skewness", m3 / spread.powf(1.5)),
+        ("StandardDeviation", m2.sqrt()),
+        ("TotalEnergy", energy * voxel_mm3),
+        ("Uniformity", p.iter().map(|p| p * p).sum()),
+        ("Variance", m2),
+    ]
+}
+
+/// Percentile of sorted values, linear between neighbors (`numpy.percentile`).
+fn percentile(sorted: &[f64], q: f64) -> f64 {
+    let place = q / 100.0 * (sorted.len() - 1) as f64;
+    let (below, t) = (place.floor() as usize, place.fract());
+    let (a, b) = (sorted[below], sorted[(below + 1).min(sorted.len() - 1)]);
+    if t >= 0.5 { b - (b - a) * (1.0 - t) } else { a + (b - a) * t }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn percentiles_are_linear_between_values() {
+        let values = [0.0, 10.0, 20.0, 30.0];
+        assert_eq!(percentile(&values, 50.0), 15.0);
+        assert!((percentile(&values, 10.0) - 3.0).abs() < 1e-14);
+        assert_eq!(percentile(&[7.0], 90.0), 7.0);
+    }
+}

@@ -1,0 +1,431 @@
+//! The parameter file: YAML to settings, with PyRadiomics' keys, types and ranges (its paramSchema.yaml).
+
+use super::settings::{Bins, Class, Interpolator, ResegmentMode, Settings, Weighting};
+use super::{RadiomicsError, Value};
+use yaml_rust2::scanner::{Scanner, TokenType};
+use yaml_rust2::{Yaml, YamlLoader};
+
+/// Parameter files longer than this are refused; real ones have a few kilobytes.
+const TEXT_MAX: usize = 1 << 18;
+/// Deeper nesting is refused before the parser recurses into it.
+const DEPTH_MAX: usize = 32;
+/// Offsets of neighbors grow with the cube of this.
+const DISTANCE_MAX: i64 = 32;
+
+const IMAGE_TYPES: [&str; 10] =
+    ["Exponential", "Gradient", "LBP2D", "LBP3D", "LoG", "Logarithm", "Original", "Square", "SquareRoot", "Wavelet"];
+/// Keys of `setting` that only filters and vector masks read.
+const FILTER_KEYS: [&str; 11] = [
+    "label_channel",
+    "sigma",
+    "start_level",
+    "level",
+    "wavelet",
+    "gradientUseSpacing",
+    "lbp2DRadius",
+    "lbp2DSamples",
+    "lbp2DMethod",
+    "lbp3DLevels",
+    "lbp3DIcosphereRadius",
+];
+const INTERPOLATORS: [&str; 10] = [
+    "sitkNearestNeighbor",
+    "sitkLinear",
+    "sitkBSpline",
+    "sitkGaussian",
+    "sitkLabelGaussian",
+    "sitkHammingWindowedSinc",
+    "sitkCosineWindowedSinc",
+    "sitkWelchWindowedSinc",
+    "sitkLanczosWindowedSinc",
+    "sitkBlackmanWindowedSinc",
+];
+
+/// PyRadiomics' default settings, as its diagnostics report them.
+pub(super) fn reported_defaults() -> Vec<(String, Value)> {
+    let entry = |name: &str, value: Value| (name.to_string(), value);
+    vec![
+        entry("minimumROIDimensions", Value::Int(2)),
+        entry("minimumROISize", Value::Null),
+        entry("normalize", Value::Bool(false)),
+        entry("normalizeScale", Value::Int(1)),
+        entry("removeOutliers", Value::Null),
+        entry("resampledPixelSpacing", Value::Null),
+        entry("interpolator", Value::Text("sitkBSpline".into())),
+        entry("preCrop", Value::Bool(false)),
+        entry("padDistance", Value::Int(5)),
+        entry("distances", Value::List(vec![Value::Int(1)], false)),
+        entry("force2D", Value::Bool(false)),
+        entry("force2Ddimension", Value::Int(0)),
+        entry("resegmentRange", Value::Null),
+        entry("label", Value::Int(1)),
+        entry("additionalInfo", Value::Bool(true)),
+    ]
+}
+
+/// `{'Original': {}}`.
+pub(super) fn original_only() -> Value {
+    Value::Map(vec![("Original".into(), Value::Map(Vec::new()))])
+}
+
+/// Sets a key as Python's `dict.update` does: in its place, or at the end.
+pub(super) fn report(reported: &mut Vec<(String, Value)>, key: &str, value: Value) {
+    match reported.iter_mut().find(|(name, _)| name == key) {
+        Some((_, old)) => *old = value,
+        None => reported.push((key.into(), value)),
+    }
+}
+
+/// Reads a parameter file; see [`Settings::from_yaml`].
+pub(super) fn read(text: &str) -> Result<Settings, RadiomicsError> {
+    let root = parse(text)?;
+    let mut settings = Settings::default();
+    // Without `featureClass` PyRadiomics enables every class; shape2D then only counts with force2D.
+    let mut shape_2d = true;
+    let Value::Map(parts) = root else {
+        return Err(bad("/", &root, "a map of setting, imageType, featureClass"));
+    };
+    for (name, part) in &parts {
+        match (name.as_str(), part) {
+            ("setting", Value::Map(entries)) => {
+                for (key, value) in entries {
+                    setting(&mut settings, key, value)?;
+                    report(&mut settings.reported, key, value.clone());
+                }
+            }
+            ("imageType", Value::Map(types)) => image_types(&mut settings, types)?,
+            ("featureClass", Value::Map(classes)) if classes.is_empty() => {}
+            ("featureClass", Value::Map(classes)) => shape_2d = feature_classes(&mut settings, classes)?,
+            ("voxelSetting", _) => return Err(unsupported("/voxelSetting")),
+            ("setting" | "imageType" | "featureClass", other) => return Err(bad(&format!("/{name}"), other, "a map")),
+            _ => return Err(RadiomicsError::UnknownKey { path: format!("/{name}") }),
+        }
+    }
+    if shape_2d && settings.force_2d {
+        return Err(unsupported("/featureClass/shape2D"));
+    }
+    Ok(settings)
+}
+
+fn bad(path: &str, value: &Value, expected: &str) -> RadiomicsError {
+    let mut value = value.to_python();
+    value.truncate(value.char_indices().nth(60).map_or(value.len(), |(at, _)| at));
+    RadiomicsError::BadValue { path: path.into(), value, expected: expected.into() }
+}
+
+fn unsupported(path: &str) -> RadiomicsError {
+    RadiomicsError::Unsupported { path: path.into() }
+}
+
+/// YAML text to a value. Anchors, aliases and deep nesting are refused from the tokens, before anything recurses.
+fn parse(text: &str) -> Result<Value, RadiomicsError> {
+    let refuse = |why: &str| Err(RadiomicsError::Yaml(why.into()));
+    if text.len() > TEXT_MAX {
+        return refuse("it is longer than 256 KiB");
+    }
+    let mut depth = 0usize;
+    for token in Scanner::new(text.chars()) {
+        match token.1 {
+            TokenType::Alias(_) | TokenType::Anchor(_) => return refuse("anchors and aliases are not read"),
+            TokenType::BlockSequenceStart
+            | TokenType::BlockMappingStart
+            | TokenType::FlowSequenceStart
+            | TokenType::FlowMappingStart => depth += 1,
+            TokenType::BlockEnd | TokenType::FlowSequenceEnd | TokenType::FlowMappingEnd => {
+                depth = depth.saturating_sub(1);
+            }
+            _ => {}
+        }
+        if depth > DEPTH_MAX {
+            return refuse("it is nested too deeply");
+        }
+    }
+    let documents = YamlLoader::load_from_str(text).map_err(|e| RadiomicsError::Yaml(e.to_string()))?;
+    match documents.as_slice() {
+        [] => Ok(Value::Map(Vec::new())),
+        [one] => value(one, 0),
+        _ => refuse("it holds several documents"),
+    }
+}
+
+fn value(yaml: &Yaml, depth: usize) -> Result<Value, RadiomicsError> {
+    let refuse = |why: String| Err(RadiomicsError::Yaml(why));
+    if depth > DEPTH_MAX {
+        return refuse("it is nested too deeply".into());
+    }
+    Ok(match yaml {
+        Yaml::Null => Value::Null,
+        Yaml::Boolean(v) => Value::Bool(*v),
+        Yaml::Integer(v) => Value::Int(*v),
+        // yaml-rust2 takes words such as `infinity` for numbers; to YAML they are text.
+        Yaml::Real(text) => {
+            match yaml.as_f64().filter(|_| !text.trim_start_matches(['+', '-']).starts_with(char::is_alphabetic)) {
+                Some(v) => Value::Float(v),
+                None => Value::Text(text.clone()),
+            }
+        }
+        Yaml::String(text) => Value::Text(text.clone()),
+        Yaml::Array(items) => Value::List(items.iter().map(|i| value(i, depth + 1)).collect::<Result<_, _>>()?, false),
+        Yaml::Hash(entries) => {
+            let mut map = Vec::new();
+            for (key, item) in entries {
+                let key = match key {
+                    Yaml::String(text) => text.clone(),
+                    other => value(other, depth + 1)?.to_python(),
+                };
+                map.push((key, value(item, depth + 1)?));
+            }
+            Value::Map(map)
+        }
+        Yaml::Alias(_) | Yaml::BadValue => return refuse("a value is damaged".into()),
+    })
+}
+
+fn image_types(settings: &mut Settings, types: &[(String, Value)]) -> Result<(), RadiomicsError> {
+    for (name, own) in types {
+        let path = format!("/imageType/{name}");
+        if !IMAGE_TYPES.contains(&name.as_str()) {
+            return Err(RadiomicsError::UnknownKey { path });
+        }
+        if name != "Original" {
+            return Err(unsupported(&path));
+        }
+        match own {
+            Value::Map(entries) if entries.is_empty() => {}
+            Value::Map(entries) => return Err(unsupported(&format!("{path}/{}", entries[0].0))),
+            other => return Err(bad(&path, other, "a map")),
+        }
+    }
+    if !types.is_empty() {
+        settings.image_types = Value::Map(types.to_vec());
+    }
+    Ok(())
+}
+
+/// Returns whether shape2D is among them.
+fn feature_classes(settings: &mut Settings, classes: &[(String, Value)]) -> Result<bool, RadiomicsError> {
+    let mut shape_2d = false;
+    settings.classes.clear();
+    for (name, features) in classes {
+        let path = format!("/featureClass/{name}");
+        let listed = match features {
+            Value::Null => Vec::new(),
+            Value::List(items, _) => items.iter().map(Value::to_python).collect(),
+            other => return Err(bad(&path, other, "a list of features, or nothing")),
+        };
+        let Some(class) = Class::ALL.into_iter().find(|c| c.name() == name) else {
+            if name == "shape2D" {
+                shape_2d = true;
+                continue;
+            }
+            return Err(RadiomicsError::UnknownKey { path });
+        };
+        if let Some(unknown) = listed.iter().find(|f| !class.definitions().iter().any(|d| d.name == *f)) {
+            return Err(RadiomicsError::UnknownKey { path: format!("{path}/{unknown}") });
+        }
+        settings.classes.push((class, listed));
+    }
+    Ok(shape_2d)
+}
+
+/// One key of `setting`.
+fn setting(s: &mut Settings, key: &str, value: &Value) -> Result<(), RadiomicsError> {
+    let path = format!("/setting/{key}");
+    let k = Key { path: &path, value };
+    match key {
+        "label" => s.label = k.int(1, i64::from(u32::MAX))? as u32,
+        "binWidth" => {
+            let width = k.positive()?;
+            if matches!(s.bins, Bins::Width(_)) {
+                s.bins = Bins::Width(width);
+            }
+        }
+        "binCount" => s.bins = Bins::Count(k.int(1, i64::from(i32::MAX))? as usize),
+        "minimumROIDimensions" => s.minimum_dimensions = k.int(1, 3)? as usize,
+        "minimumROISize" => s.minimum_size = k.optional(|k| Ok(k.int(1, i64::MAX)? as usize))?,
+        "geometryTolerance" => s.geometry_tolerance = k.positive()?,
+        "correctMask" => s.correct_mask = k.bool()?,
+        "additionalInfo" => s.additional_info = k.bool()?,
+        "normalize" => s.normalize = k.bool()?,
+        "normalizeScale" => s.normalize_scale = k.positive()?,
+        "removeOutliers" => s.remove_outliers = k.optional(Key::positive)?,
+        "resampledPixelSpacing" => s.resampled_spacing = k.optional(Key::spacing)?,
+        "interpolator" => s.interpolator = k.optional(Key::interpolator)?,
+        "preCrop" => s.pre_crop = k.bool()?,
+        "padDistance" => s.pad_distance = k.int(0, 10_000)? as usize,
+        "distances" => {
+            let found =
+                k.list()?.iter().map(|v| Key { path: k.path, value: v }.int(1, DISTANCE_MAX).map(|d| d as usize));
+            s.distances = found.collect::<Result<_, _>>()?;
+            if s.distances.is_empty() {
+                return Err(bad(k.path, value, "at least one distance"));
+            }
+        }
+        "force2D" => s.force_2d = k.bool()?,
+        "force2Ddimension" => s.force_2d_dimension = k.int(0, 2)? as usize,
+        "resegmentRange" => s.resegment_range = k.optional(Key::range)?,
+        "resegmentMode" => {
+            s.resegment_mode = match k.text()? {
+                "absolute" => ResegmentMode::Absolute,
+                "relative" => ResegmentMode::Relative,
+                "sigma" => ResegmentMode::Sigma,
+                _ => return Err(bad(k.path, value, "absolute, relative or sigma")),
+            }
+        }
+        "resegmentShape" => s.resegment_shape = k.bool()?,
+        "voxelArrayShift" => s.voxel_array_shift = k.int(i64::MIN, i64::MAX)? as f64,
+        "symmetricalGLCM" => s.symmetrical_glcm = k.bool()?,
+        "weightingNorm" => {
+            s.weighting = k.optional(|k| match k.text()? {
+                "manhattan" => Ok(Weighting::Manhattan),
+                "euclidean" => Ok(Weighting::Euclidean),
+                "infinity" => Ok(Weighting::Infinity),
+                "no_weighting" => Ok(Weighting::None),
+                _ => Err(bad(k.path, k.value, "euclidean, manhattan, infinity or no_weighting")),
+            })?
+        }
+        "gldm_a" => s.gldm_a = k.int(0, i64::from(i32::MAX))? as usize,
+        _ if FILTER_KEYS.contains(&key) || key == "lbp3DIcosphereSubdivision" => return Err(unsupported(&path)),
+        _ => return Err(RadiomicsError::UnknownKey { path }),
+    }
+    Ok(())
+}
+
+/// A key's value and where it stands.
+#[derive(Clone, Copy)]
+struct Key<'a> {
+    path: &'a str,
+    value: &'a Value,
+}
+
+impl<'a> Key<'a> {
+    fn optional<T>(self, read: impl Fn(Key<'a>) -> Result<T, RadiomicsError>) -> Result<Option<T>, RadiomicsError> {
+        if *self.value == Value::Null { Ok(None) } else { read(self).map(Some) }
+    }
+
+    fn int(self, low: i64, high: i64) -> Result<i64, RadiomicsError> {
+        match self.value {
+            Value::Int(v) if (low..=high).contains(v) => Ok(*v),
+            other => Err(bad(self.path, other, &format!("an integer from {low} to {high}"))),
+        }
+    }
+
+    fn positive(self) -> Result<f64, RadiomicsError> {
+        let found = self.value.as_f64().filter(|v| *v > 0.0 && v.is_finite());
+        found.ok_or_else(|| bad(self.path, self.value, "a number above 0"))
+    }
+
+    /// YAML 1.1 spells booleans in more ways than YAML 1.2.
+    fn bool(self) -> Result<bool, RadiomicsError> {
+        match self.value {
+            Value::Bool(v) => Ok(*v),
+            Value::Text(text) if ["yes", "on", "true"].contains(&text.to_lowercase().as_str()) => Ok(true),
+            Value::Text(text) if ["no", "off", "false"].contains(&text.to_lowercase().as_str()) => Ok(false),
+            other => Err(bad(self.path, other, "true or false")),
+        }
+    }
+
+    fn text(self) -> Result<&'a str, RadiomicsError> {
+        match self.value {
+            Value::Text(text) => Ok(text),
+            other => Err(bad(self.path, other, "text")),
+        }
+    }
+
+    fn list(self) -> Result<&'a [Value], RadiomicsError> {
+        match self.value {
+            Value::List(items, _) => Ok(items),
+            other => Err(bad(self.path, other, "a list")),
+        }
+    }
+
+    fn numbers(self) -> Result<Vec<f64>, RadiomicsError> {
+        let found = self.list()?.iter().map(|v| v.as_f64().filter(|v| v.is_finite()));
+        found.collect::<Option<_>>().ok_or_else(|| bad(self.path, self.value, "a list of numbers"))
+    }
+
+    fn spacing(self) -> Result<[f64; 3], RadiomicsError> {
+        let found = <[f64; 3]>::try_from(self.numbers()?).ok().filter(|s| s.iter().all(|v| *v >= 0.0));
+        found.ok_or_else(|| bad(self.path, self.value, "three spacings, 0 or more"))
+    }
+
+    fn range(self) -> Result<Vec<f64>, RadiomicsError> {
+        let mut limits = self.numbers()?;
+        limits.sort_unstable_by(f64::total_cmp);
+        if (1..=2).contains(&limits.len()) { Ok(limits) } else { Err(bad(self.path, self.value, "one or two limits")) }
+    }
+
+    /// By name, or by SimpleITK's number (1 nearest, 2 linear, 3 B-spline).
+    fn interpolator(self) -> Result<Interpolator, RadiomicsError> {
+        let name = match self.value {
+            Value::Int(1) => "sitkNearestNeighbor",
+            Value::Int(2) => "sitkLinear",
+            Value::Int(3) => "sitkBSpline",
+            Value::Int(4..=10) => return Err(unsupported(&format!("{} {}", self.path, self.value.to_python()))),
+            Value::Text(text) => text,
+            other => return Err(bad(self.path, other, "the name of an interpolator")),
+        };
+        match name {
+            "sitkNearestNeighbor" => Ok(Interpolator::Nearest),
+            "sitkLinear" => Ok(Interpolator::Linear),
+            "sitkBSpline" => Ok(Interpolator::BSpline),
+            _ if INTERPOLATORS.contains(&name) => Err(unsupported(&format!("{} {name}", self.path))),
+            _ => Err(bad(self.path, self.value, "the name of an interpolator, such as sitkLinear")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn said(text: &str) -> String {
+        read(text).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn keys_are_checked_by_name_type_and_range() {
+        assert!(said("setting: {binwidth: 25}").contains("unknown key /setting/binwidth"));
+        assert!(said("setting: {binWidth: -1}").contains("-1 at /setting/binWidth"));
+        assert!(said("setting: {force2Ddimension: 3}").contains("/setting/force2Ddimension"));
+        assert!(said("setting: {distances: [0]}").contains("/setting/distances"));
+        assert!(said("setting: {interpolator: sitkFoo}").contains("sitkFoo"));
+        assert!(said("featureClass: {glcm: [Foo]}").contains("/featureClass/glcm/Foo"));
+        assert!(said("settings: {}").contains("/settings"));
+        assert!(said("[1, 2]").contains("a map"));
+    }
+
+    #[test]
+    fn what_is_not_computed_is_refused_by_name() {
+        for text in [
+            "imageType: {Wavelet: {}}",
+            "setting: {sigma: [1.0]}",
+            "setting: {interpolator: sitkGaussian}",
+            "voxelSetting: {kernelRadius: 1}",
+            "{setting: {force2D: true}, featureClass: {shape2D: null}}",
+        ] {
+            assert!(matches!(read(text), Err(RadiomicsError::Unsupported { .. })), "{text}");
+        }
+    }
+
+    #[test]
+    fn integers_and_floats_stay_apart_in_the_report() {
+        let settings = read("setting: {binWidth: 5, geometryTolerance: 0.5, normalize: yes}").unwrap();
+        let get = |key: &str| settings.reported.iter().find(|(k, _)| k == key).map(|(_, v)| v.clone());
+        assert_eq!(get("binWidth"), Some(Value::Int(5)));
+        assert_eq!(get("geometryTolerance"), Some(Value::Float(0.5)));
+        assert!(settings.normalize);
+        assert_eq!(settings.bins, Bins::Width(5.0));
+        assert_eq!(read("setting: {weightingNorm: infinity}").unwrap().weighting, Some(Weighting::Infinity));
+    }
+
+    #[test]
+    fn hostile_text_is_an_error_and_not_a_crash() {
+        assert!(read(&"[".repeat(100_000)).is_err());
+        assert!(read(&"- ".repeat(100_000)).is_err());
+        assert!(read(&"{a: ".repeat(50_000)).is_err());
+        assert!(read("a: &x [1]\nb: *x").is_err());
+        assert!(read("a: [1\n").is_err());
+        assert!(read(&"x".repeat(1 << 19)).is_err());
+    }
+}

@@ -1,0 +1,317 @@
+//! Settings of an extraction: PyRadiomics' parameter files, key for key. What is not computed is refused by name.
+
+use super::table::{Definition, Offer};
+use super::{RadiomicsError, Value, firstorder, glcm, glrlm, glszm, neighborhood, schema, shape};
+use sha2::{Digest, Sha256};
+
+/// A family of features.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Class {
+    /// `firstorder`.
+    FirstOrder,
+    /// `glcm`.
+    Glcm,
+    /// `gldm`.
+    Gldm,
+    /// `glrlm`.
+    Glrlm,
+    /// `glszm`.
+    Glszm,
+    /// `ngtdm`.
+    Ngtdm,
+    /// `shape`.
+    Shape,
+}
+
+impl Class {
+    /// All classes in PyRadiomics' order.
+    pub const ALL: [Class; 7] =
+        [Class::FirstOrder, Class::Glcm, Class::Gldm, Class::Glrlm, Class::Glszm, Class::Ngtdm, Class::Shape];
+
+    /// The name in parameter files and feature names.
+    pub fn name(self) -> &'static str {
+        match self {
+            Class::FirstOrder => "firstorder",
+            Class::Glcm => "glcm",
+            Class::Gldm => "gldm",
+            Class::Glrlm => "glrlm",
+            Class::Glszm => "glszm",
+            Class::Ngtdm => "ngtdm",
+            Class::Shape => "shape",
+        }
+    }
+
+    /// What the class offers, in the order in which PyRadiomics computes it.
+    pub(super) fn definitions(self) -> &'static [Definition] {
+        match self {
+            Class::FirstOrder => &firstorder::FEATURES,
+            Class::Glcm => &glcm::FEATURES,
+            Class::Gldm => &neighborhood::GLDM,
+            Class::Glrlm => &glrlm::FEATURES,
+            Class::Glszm => &glszm::FEATURES,
+            Class::Ngtdm => &neighborhood::NGTDM,
+            Class::Shape => &shape::FEATURES,
+        }
+    }
+}
+
+/// How gray levels are cut.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Bins {
+    /// `binWidth`: bins of this width, from multiples of it.
+    Width(f64),
+    /// `binCount`: this number of bins between minimum and maximum.
+    Count(usize),
+}
+
+/// `weightingNorm`: how far a neighbor is, for weighted matrices.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Weighting {
+    /// Sum of the three distances.
+    Manhattan,
+    /// Straight distance.
+    Euclidean,
+    /// Largest of the three distances.
+    Infinity,
+    /// All angles alike, in one matrix.
+    None,
+}
+
+impl Weighting {
+    /// Length in mm of an offset, (z, y, x).
+    pub(super) fn distance(self, angle: [i32; 3], spacing: [f64; 3]) -> f64 {
+        let d: [f64; 3] = std::array::from_fn(|a| f64::from(angle[a].abs()) * spacing[a]);
+        match self {
+            Weighting::Manhattan => d[0] + d[1] + d[2],
+            Weighting::Euclidean => (d[0] * d[0] + d[1] * d[1] + d[2] * d[2]).sqrt(),
+            Weighting::Infinity => d[0].max(d[1]).max(d[2]),
+            Weighting::None => 1.0,
+        }
+    }
+}
+
+/// `interpolator`: how an image is resampled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Interpolator {
+    /// `sitkNearestNeighbor`.
+    Nearest,
+    /// `sitkLinear`.
+    Linear,
+    /// `sitkBSpline`, of order 3.
+    BSpline,
+}
+
+/// `resegmentMode`: what the limits of `resegmentRange` are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ResegmentMode {
+    /// Values of the image.
+    Absolute,
+    /// Fractions of the region's maximum.
+    Relative,
+    /// Standard deviations around the region's mean.
+    Sigma,
+}
+
+/// Settings of one extraction; the names of PyRadiomics are in the docs of the fields.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Settings {
+    /// `label`.
+    pub label: u32,
+    /// `binWidth` or, where given, `binCount`.
+    pub bins: Bins,
+    /// `minimumROIDimensions`.
+    pub minimum_dimensions: usize,
+    /// `minimumROISize`.
+    pub minimum_size: Option<usize>,
+    /// `geometryTolerance`.
+    pub geometry_tolerance: f64,
+    /// `correctMask`.
+    pub correct_mask: bool,
+    /// `additionalInfo`.
+    pub additional_info: bool,
+    /// `normalize`.
+    pub normalize: bool,
+    /// `normalizeScale`.
+    pub normalize_scale: f64,
+    /// `removeOutliers`.
+    pub remove_outliers: Option<f64>,
+    /// `resampledPixelSpacing`, mm (x, y, z); 0 keeps an axis.
+    pub resampled_spacing: Option<[f64; 3]>,
+    /// `interpolator`; none switches resampling off.
+    pub interpolator: Option<Interpolator>,
+    /// `preCrop`.
+    pub pre_crop: bool,
+    /// `padDistance`, voxels.
+    pub pad_distance: usize,
+    /// `distances`, voxels.
+    pub distances: Vec<usize>,
+    /// `force2D`.
+    pub force_2d: bool,
+    /// `force2Ddimension`: 0 = z, 1 = y, 2 = x.
+    pub force_2d_dimension: usize,
+    /// `resegmentRange`: one or two limits, ascending.
+    pub resegment_range: Option<Vec<f64>>,
+    /// `resegmentMode`.
+    pub resegment_mode: ResegmentMode,
+    /// `resegmentShape`.
+    pub resegment_shape: bool,
+    /// `voxelArrayShift`.
+    pub voxel_array_shift: f64,
+    /// `symmetricalGLCM`.
+    pub symmetrical_glcm: bool,
+    /// `weightingNorm`.
+    pub weighting: Option<Weighting>,
+    /// `gldm_a`.
+    pub gldm_a: usize,
+    /// Classes and their listed features (none: the usual ones), in the order of the file.
+    pub classes: Vec<(Class, Vec<String>)>,
+    /// `setting` as PyRadiomics reports it: its defaults, then the keys of the file.
+    pub(super) reported: Vec<(String, Value)>,
+    /// `imageType` as PyRadiomics reports it.
+    pub(super) image_types: Value,
+}
+
+impl Default for Settings {
+    fn default() -> Settings {
+        let usual = Class::ALL.map(|class| (class, Vec::new())).to_vec();
+        Settings {
+            label: 1,
+            bins: Bins::Width(25.0),
+            minimum_dimensions: 2,
+            minimum_size: None,
+            geometry_tolerance: 1e-6,
+            correct_mask: false,
+            additional_info: true,
+            normalize: false,
+            normalize_scale: 1.0,
+            remove_outliers: None,
+            resampled_spacing: None,
+            interpolator: Some(Interpolator::BSpline),
+            pre_crop: false,
+            pad_distance: 5,
+            distances: vec![1],
+            force_2d: false,
+            force_2d_dimension: 0,
+            resegment_range: None,
+            resegment_mode: ResegmentMode::Absolute,
+            resegment_shape: false,
+            voxel_array_shift: 0.0,
+            symmetrical_glcm: true,
+            weighting: None,
+            gldm_a: 0,
+            classes: usual,
+            reported: schema::reported_defaults(),
+            image_types: schema::original_only(),
+        }
+    }
+}
+
+impl Settings {
+    /// Reads a parameter file of PyRadiomics, YAML or JSON. Keys, types and ranges are checked as PyRadiomics does; what
+    /// metwatch does not compute is refused with its path.
+    pub fn from_yaml(text: &str) -> Result<Settings, RadiomicsError> {
+        schema::read(text)
+    }
+
+    /// The same settings for another label (PyRadiomics' `label` argument).
+    pub fn with_label(mut self, label: u32) -> Settings {
+        self.label = label;
+        schema::report(&mut self.reported, "label", Value::Int(i64::from(label)));
+        self
+    }
+
+    /// Everything that decides the values, one line each, whatever the file looked like.
+    pub fn canonical_text(&self) -> String {
+        let Settings { reported: _, image_types: _, additional_info: _, .. } = self;
+        let classes: Vec<String> =
+            self.classes.iter().map(|(class, features)| format!("{}[{}]", class.name(), features.join(","))).collect();
+        format!(
+            "metwatch.radiomics/1\nconvention pyradiomics-3.1.0\nimage original\nlabel {}\nbins {:?}\nminimum {} {:?}\n\
+             geometry {:?} {}\nnormalize {} {:?} {:?}\nresample {:?} {:?} {} {}\ndistances {:?}\nforce2d {} {}\n\
+             resegment {:?} {:?} {}\nshift {:?}\nglcm {} {:?}\ngldm {}\nclasses {}\n",
+            self.label,
+            self.bins,
+            self.minimum_dimensions,
+            self.minimum_size,
+            self.geometry_tolerance,
+            self.correct_mask,
+            self.normalize,
+            self.normalize_scale,
+            self.remove_outliers,
+            self.resampled_spacing,
+            self.interpolator,
+            self.pre_crop,
+            self.pad_distance,
+            self.distances,
+            self.force_2d,
+            self.force_2d_dimension,
+            self.resegment_range,
+            self.resegment_mode,
+            self.resegment_shape,
+            self.voxel_array_shift,
+            self.symmetrical_glcm,
+            self.weighting,
+            self.gldm_a,
+            classes.join(" "),
+        )
+    }
+
+    /// SHA-256 of [`Settings::canonical_text`], in hexadecimal.
+    pub fn sha256(&self) -> String {
+        Sha256::digest(self.canonical_text()).iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// The axis (0 = z, 1 = y, 2 = x) along which `force2D` looks at no neighbors.
+    pub(super) fn flat_axis(&self) -> Option<usize> {
+        self.force_2d.then_some(self.force_2d_dimension)
+    }
+
+    /// The features of a class that are computed, in order, and a warning for each deprecated one.
+    pub(super) fn wanted(class: Class, listed: &[String]) -> (Vec<&'static Definition>, Vec<String>) {
+        let all = class.definitions();
+        if listed.is_empty() {
+            return (all.iter().filter(|d| d.offer == Offer::Usual).collect(), Vec::new());
+        }
+        let (mut found, mut warnings): (Vec<&'static Definition>, Vec<String>) = (Vec::new(), Vec::new());
+        for definition in listed.iter().filter_map(|name| all.iter().find(|d| d.name == name)) {
+            if definition.offer != Offer::Usual {
+                let name = definition.name;
+                warnings.push(format!("radiomics.{}: Feature {name} is deprecated, use with caution!", class.name()));
+            }
+            if definition.offer != Offer::Removed && !found.iter().any(|d| d.name == definition.name) {
+                found.push(definition);
+            }
+        }
+        (found, warnings)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_hash_follows_what_decides_the_values() {
+        let a = Settings::from_yaml("setting: {binWidth: 25}").unwrap();
+        let b = Settings::from_yaml("{\"setting\": {\"binWidth\": 25.0}}").unwrap();
+        assert_eq!(a.sha256(), b.sha256());
+        assert_ne!(a.sha256(), Settings::from_yaml("setting: {binWidth: 24}").unwrap().sha256());
+        assert_eq!(a.sha256().len(), 64);
+    }
+
+    #[test]
+    fn listed_features_come_in_the_order_of_the_file() {
+        let (found, warnings) =
+            Settings::wanted(Class::Glcm, &["MCC".into(), "Dissimilarity".into(), "Contrast".into()]);
+        assert_eq!(found.iter().map(|d| d.name).collect::<Vec<_>>(), ["MCC", "Contrast"]);
+        assert_eq!(warnings, ["radiomics.glcm: Feature Dissimilarity is deprecated, use with caution!"]);
+    }
+
+    #[test]
+    fn every_class_lists_its_features_in_the_order_of_method_names() {
+        for class in Class::ALL {
+            let names: Vec<String> = class.definitions().iter().map(|d| format!("get{}FeatureValue", d.name)).collect();
+            assert!(names.is_sorted(), "{class:?}");
+        }
+    }
+}

@@ -1,0 +1,251 @@
+//! Features against what PyRadiomics 3.1.0 computed (../shared/data/golden/radiomics), name by name and both ways.
+
+use crate::common::reference;
+use metwatch::Explain;
+use metwatch::radiomics::{RadiomicsError, Settings, Value, extract, extract_region};
+use metwatch::volume::{Image, Region, Voxels, decode_image};
+use serde_json::Value as Json;
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+/// Relative; the project's aim (its limit is 1e-6). The floor is for features that are zero but for rounding.
+const TOLERANCE: f64 = 1e-9;
+const FLOOR: f64 = 1e-12;
+/// Cases that are computed and equal; a case that starts to be refused fails the count.
+const CASES_MIN: usize = 109;
+/// Resampled oblique grids whose points fall midway between slices: which slice is nearer depends on the last bit of ITK's
+/// matrix inverse (by singular values), which is not reproduced. On axis-aligned grids it is exact.
+const LAST_BIT: [&str; 2] = ["oblique_bspline_1mm", "oblique_linear_2mm"];
+
+fn image(path: &str) -> Option<Image> {
+    let file = match path.strip_prefix("out:") {
+        Some(own) => format!("golden/radiomics/{own}"),
+        None => path.to_string(),
+    };
+    let bytes = fs::read(reference("golden/radiomics").join("../..").join(file)).ok()?;
+    decode_image(&bytes).ok()
+}
+
+fn number(value: &Json) -> Option<f64> {
+    match value.as_str() {
+        Some("NaN") => Some(f64::NAN),
+        Some("Infinity") => Some(f64::INFINITY),
+        Some("-Infinity") => Some(f64::NEG_INFINITY),
+        _ => value.as_f64(),
+    }
+}
+
+fn differ(name: &str, a: f64, b: f64) -> Option<String> {
+    if a == b || (a.is_nan() && b.is_nan()) || (a - b).abs() <= TOLERANCE * b.abs() + FLOOR {
+        return None;
+    }
+    Some(format!("{name}: {a:?}, PyRadiomics {b:?}, relative {:e}", (a - b).abs() / b.abs()))
+}
+
+/// Differences between a diagnostic and its reference: numbers within the tolerance, all else equal.
+fn compare(name: &str, ours: &Value, theirs: &Json) -> Vec<String> {
+    match (ours, theirs) {
+        (Value::List(a, _), Json::Array(b)) if a.len() == b.len() => {
+            a.iter().zip(b).flat_map(|(a, b)| compare(name, a, b)).collect()
+        }
+        (Value::Map(a), Json::Object(b)) if a.iter().map(|e| &e.0).eq(b.keys()) => {
+            a.iter().zip(b.values()).flat_map(|(a, b)| compare(&format!("{name}/{}", a.0), &a.1, b)).collect()
+        }
+        (Value::Null, Json::Null) => Vec::new(),
+        (Value::Bool(a), Json::Bool(b)) if a == b => Vec::new(),
+        (Value::Text(a), Json::String(b)) if a == b => Vec::new(),
+        (Value::Int(a), Json::Number(b)) if b.as_i64() == Some(*a) => Vec::new(),
+        (Value::Float(a), Json::Number(b)) => differ(name, *a, b.as_f64().unwrap()).into_iter().collect(),
+        _ => vec![format!("{name}: {ours:?}, PyRadiomics {theirs}")],
+    }
+}
+
+enum Outcome {
+    Equal {
+        features: usize,
+    },
+    /// Refused by the name of a key that is not supported.
+    Refused(String),
+    Wrong(Vec<String>),
+}
+
+fn check(case: &Path) -> Outcome {
+    let golden: Json = serde_json::from_str(&fs::read_to_string(case).unwrap()).unwrap();
+    let expected_error = golden["error"].as_object();
+    let text = fs::read_to_string(case.with_extension("params.yaml")).unwrap();
+    let settings = match (Settings::from_yaml(&text), expected_error) {
+        (Err(e @ RadiomicsError::Unsupported { .. }), _) => return Outcome::Refused(e.to_string()),
+        (Err(_), Some(_)) => return Outcome::Equal { features: 0 },
+        (Err(e), None) => return Outcome::Wrong(vec![format!("refused: {e}")]),
+        (Ok(settings), _) => match golden["label_argument"].as_u64() {
+            Some(label) => settings.with_label(label as u32),
+            None => settings,
+        },
+    };
+    let (image, mask) = (image(golden["image"].as_str().unwrap()), image(golden["mask"].as_str().unwrap()));
+    let (Some(image), Some(mask)) = (image, mask) else {
+        let fine = expected_error.is_some();
+        return if fine { Outcome::Equal { features: 0 } } else { Outcome::Refused("file not read".into()) };
+    };
+    let found = match (extract(&image, &mask, &settings), expected_error) {
+        (Err(_), Some(_)) => return Outcome::Equal { features: 0 },
+        (Ok(_), Some(error)) => return Outcome::Wrong(vec![format!("computed, but PyRadiomics says {error:?}")]),
+        (Err(error), None) => return Outcome::Wrong(vec![format!("{error}")]),
+        (Ok(found), None) => found,
+    };
+    let mut wrong = Vec::new();
+    let theirs = golden["features"].as_object().unwrap();
+    let names: Vec<&str> = found.features.rows.iter().map(|r| r.name.as_str()).collect();
+    let expected: Vec<&String> = theirs.keys().filter(|k| !k.starts_with("diagnostics_")).collect();
+    if names != expected {
+        wrong.push(format!("names or their order differ: {names:?}, PyRadiomics {expected:?}"));
+    }
+    for row in &found.features.rows {
+        match theirs.get(&row.name).and_then(number) {
+            Some(value) => wrong.extend(differ(&row.name, row.value, value)),
+            None => wrong.push(format!("{} has no reference value", row.name)),
+        }
+    }
+    let ours: Vec<_> = found.diagnostics.entries.iter().filter(|(n, _)| !n.contains("_Versions_")).collect();
+    let notes: Vec<_> =
+        theirs.iter().filter(|(n, _)| n.starts_with("diagnostics_") && !n.contains("_Versions_")).collect();
+    if !ours.iter().map(|e| &e.0).eq(notes.iter().map(|e| e.0)) {
+        wrong.push(format!("diagnostics differ: {:?}", ours.iter().map(|e| &e.0).collect::<Vec<_>>()));
+    } else {
+        wrong.extend(ours.iter().zip(&notes).flat_map(|(a, b)| compare(&a.0, &a.1, b.1)));
+    }
+    if wrong.is_empty() { Outcome::Equal { features: names.len() } } else { Outcome::Wrong(wrong) }
+}
+
+#[test]
+fn features_equal_pyradiomics() {
+    let folder = reference("golden/radiomics");
+    let mut cases: Vec<_> = fs::read_dir(folder).unwrap().map(|e| e.unwrap().path()).collect();
+    cases.retain(|p| p.extension().is_some_and(|e| e == "json"));
+    cases.sort();
+    let (mut equal, mut features, mut refused, mut wrong) = (0, 0, BTreeMap::<String, usize>::new(), Vec::new());
+    for case in &cases {
+        let name = case.file_stem().unwrap().to_string_lossy().into_owned();
+        if std::env::var("CASE").is_ok_and(|only| !name.contains(&only)) {
+            continue;
+        }
+        match check(case) {
+            Outcome::Equal { features: n } => {
+                equal += 1;
+                features += n;
+            }
+            Outcome::Refused(why) => *refused.entry(why).or_default() += 1,
+            Outcome::Wrong(_) if LAST_BIT.contains(&name.as_str()) => println!("{name} differs, as known"),
+            Outcome::Wrong(what) => wrong.push(format!(
+                "{name}: {} differences\n  {}",
+                what.len(),
+                what[..what.len().min(std::env::var("ALL").map_or(12, |_| 999))].join("\n  ")
+            )),
+        }
+    }
+    println!("{equal} of {} cases equal ({features} features); refused: {refused:#?}", cases.len());
+    assert!(wrong.is_empty(), "{} cases differ:\n{}", wrong.len(), wrong.join("\n"));
+    if std::env::var("CASE").is_err() {
+        assert!(equal >= CASES_MIN, "only {equal} cases are computed, {CASES_MIN} were");
+    }
+}
+
+/// The tiny image and its ball, with PyRadiomics' defaults.
+fn tiny() -> (Image, Image) {
+    let read = |name: &str| image(&format!("out:inputs/{name}")).expect("the inputs are readable");
+    (read("tiny_image.nii.gz"), read("tiny_ball.nii.gz"))
+}
+
+#[test]
+fn threads_do_not_change_a_bit() {
+    let (image, mask) =
+        (image("pyradiomics/brain1_image.nrrd").unwrap(), image("pyradiomics/brain1_label.nrrd").unwrap());
+    let settings = Settings::from_yaml("setting: {resampledPixelSpacing: [1, 1, 1], distances: [1, 2]}").unwrap();
+    let with = |threads| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        pool.install(|| extract(&image, &mask, &settings)).unwrap().features
+    };
+    let one = with(1);
+    for threads in [2, 3, 8] {
+        for (a, b) in one.rows.iter().zip(with(threads).rows) {
+            assert_eq!(a.value.to_bits(), b.value.to_bits(), "{} with {threads} threads", a.name);
+        }
+    }
+}
+
+#[test]
+fn a_region_of_a_volume_has_the_features_of_its_files() {
+    let (image, mask) = tiny();
+    let settings = Settings::default();
+    let files = extract(&image, &mask, &settings).unwrap();
+    let inside = mask.to_labels().unwrap().mapv(|v| v == 1);
+    let region = extract_region(&image.to_volume().unwrap(), inside.view(), &settings).unwrap();
+    assert_eq!(files.features, region.features);
+    assert_eq!(files.features.rows.len(), 107);
+    let marked = region.features.of(Region::Liver);
+    assert!(marked.rows.iter().all(|row| row.region == Some(Region::Liver)));
+    assert_eq!(marked.value("original_shape_VoxelVolume").map(|v| (v * 1e6).round() / 1e6), Some(998.999988));
+}
+
+#[test]
+fn what_cannot_be_measured_says_so_with_a_code() {
+    let (image, mask) = tiny();
+    let code = |image: &Image, mask: &Image, settings: &Settings| extract(image, mask, settings).unwrap_err().code();
+    let usual = Settings::default();
+    assert_eq!(code(&image, &mask, &usual.clone().with_label(9)), "radiomics.missing-label");
+    let mut empty = mask.clone();
+    empty.voxels = Voxels::U8(empty.to_labels().unwrap().mapv(|_| 0));
+    assert_eq!(code(&image, &empty, &usual), "radiomics.empty-mask");
+    let mut moved = mask.clone();
+    moved.geometry.origin_mm[2] += 1.0;
+    assert_eq!(code(&image, &moved, &usual), "radiomics.geometry-mismatch");
+    let mut broken = image.clone();
+    broken.voxels = Voxels::F32(image.voxels.to_f32().mapv(|_| f32::NAN));
+    assert_eq!(code(&broken, &mask, &usual), "radiomics.not-finite");
+    let fine = Settings::from_yaml("setting: {binWidth: 0.0001}").unwrap();
+    assert_eq!(code(&image, &mask, &fine), "radiomics.too-many-levels");
+    let huge = Settings::from_yaml("setting: {resampledPixelSpacing: [0.0001, 0.0001, 0.0001]}").unwrap();
+    assert_eq!(code(&image, &mask, &huge), "radiomics.grid-too-large");
+}
+
+fn metwatch(arguments: &[&str]) -> (bool, String, String) {
+    let done = Command::new(env!("CARGO_BIN_EXE_metwatch")).arg("extract").args(arguments).output().unwrap();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (done.status.success(), text(&done.stdout), text(&done.stderr))
+}
+
+#[test]
+fn a_list_of_cases_has_the_columns_of_pyradiomics() {
+    let folder = reference("golden/radiomics/cli");
+    let (list, params) = (folder.join("batch.csv"), folder.join("params.yaml"));
+    let arguments = ["--batch", list.to_str().unwrap(), "--param", params.to_str().unwrap(), "--jobs", "2"];
+    let (fine, out, err) = metwatch(&arguments);
+    assert!(fine, "{err}");
+    let golden = fs::read_to_string(folder.join("batch.csv.out")).unwrap();
+    assert_eq!(out.lines().next(), golden.lines().next());
+    assert_eq!(out.lines().count(), golden.lines().count());
+    // The last two cases, one voxel and a line, keep their inputs and have no values.
+    assert_eq!(
+        out.lines().last().map(|l| l.trim_start_matches("../inputs/").replace("../inputs/", "")),
+        golden.lines().last().map(String::from)
+    );
+    assert!(err.contains("case 3: ") && err.contains("case 4: "), "{err}");
+}
+
+#[test]
+fn one_case_is_printed_as_json_with_full_precision() {
+    let folder = reference("golden/radiomics/inputs");
+    let place = |name: &str| folder.join(name).to_str().unwrap().to_string();
+    let (fine, out, err) = metwatch(&[&place("tiny_image.nii.gz"), &place("tiny_ball.nii.gz"), "--json"]);
+    assert!(fine, "{err}");
+    let found: Json = serde_json::from_str(&out).unwrap();
+    let (image, mask) = tiny();
+    let expected = extract(&image, &mask, &Settings::default()).unwrap();
+    for row in expected.features.rows {
+        assert_eq!(found["features"][&row.name].as_f64().map(f64::to_bits), Some(row.value.to_bits()), "{}", row.name);
+    }
+    let (fine, _, err) = metwatch(&[&place("no_such.nii.gz"), &place("tiny_ball.nii.gz")]);
+    assert!(!fine && err.contains("no_such.nii.gz"), "{err}");
+}
