@@ -141,6 +141,7 @@ impl Segmenter {
             return Err(SegmentError::TooLarge { voxels: grid.n_voxels() });
         }
         let mut input = grid.sample(volume);
+        let between_share = gate::between_share(&input);
         input.mapv_inplace(|hu| (hu.clamp(plan.clip_hu[0], plan.clip_hu[1]) - plan.center_hu) / plan.scale_hu);
         progress(0.2);
         let mut probabilities = self.engine.logits(input, plan.pad_multiple)?;
@@ -165,9 +166,10 @@ impl Segmenter {
             [organ[0], organ[1], class(Region::ColorectalTumor)],
         );
         let entropy = mean_entropy(&classes, &probabilities, organ);
+        let on_grid = gate::OnGrid { entropy, fragments: cleaned.fragments, between_share };
         let labels = grid.labels_on(&volume.geometry, &probabilities);
         let labels = LabelMap { labels, geometry: volume.geometry.clone(), scheme: scheme.clone() };
-        let measures = gate::measure(volume, &labels, entropy, cleaned.fragments);
+        let measures = gate::measure(volume, &labels, on_grid);
         let gate = gate::judge(&measures, &self.package.limits);
         progress(1.0);
         Ok(Segmentation { labels, measures, gate })

@@ -145,6 +145,7 @@ struct GateRow {
     z_extent_mm_refuse_under: f64,
     cut_refuse_over: f64,
     cut_note_over: f64,
+    tumor_ml_note_over: f64,
     between_share_range: [f64; 2],
 }
 
@@ -261,6 +262,7 @@ fn limits(row: &GateRow) -> Result<Limits, SegmentError> {
         z_extent_mm_refuse_under: row.z_extent_mm_refuse_under,
         cut_refuse_over: row.cut_refuse_over,
         cut_note_over: row.cut_note_over,
+        tumor_ml_note_over: row.tumor_ml_note_over,
         between_share_range: row.between_share_range,
     };
     if limits.are_ordered() {
