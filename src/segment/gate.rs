@@ -35,8 +35,8 @@ pub struct Limits {
     pub cut_refuse_over: f64,
     /// Liver area in an end slice, relative to its largest slice, that is noted.
     pub cut_note_over: f64,
-    /// Range of [`Measures::between_share`] seen in training; outside it the image is from another world.
-    pub between_share_range: [f64; 2],
+    /// [`Measures::between_share`] above which the image is from another world than the network's.
+    pub between_share_refuse_over: f64,
 }
 
 /// What was measured.
@@ -219,13 +219,12 @@ pub fn judge(m: &Measures, l: &Limits) -> Gate {
             format!("the scan ends inside the liver (end slice {:.0} % of its largest area)", 100.0 * m.cut),
         );
     }
-    let [low, high] = l.between_share_range;
-    if m.between_share < low || m.between_share > high {
-        let (found, low, high) = (100.0 * m.between_share, 100.0 * low, 100.0 * high);
+    if m.between_share > l.between_share_refuse_over {
+        let (found, high) = (100.0 * m.between_share, 100.0 * l.between_share_refuse_over);
         reason(
             "gate.other-world",
             format!(
-                "{found:.1} % of the body lies between fat and organs in HU, where the images that the network was made for have {low:.0} to \
+                "{found:.1} % of the body lies between fat and organs in HU, where the images that the network was made for have at most \
                  {high:.0} %: it does not know such images, and its labels mean nothing"
             ),
         );
@@ -277,7 +276,7 @@ mod tests {
         z_extent_mm_refuse_under: 120.0,
         cut_refuse_over: 0.4,
         cut_note_over: 0.02,
-        between_share_range: [0.01, 0.08],
+        between_share_refuse_over: 0.08,
     };
 
     fn good() -> Measures {
