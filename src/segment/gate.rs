@@ -1,11 +1,11 @@
 //! The quality gate: may this segmentation carry a risk? Measures first, then limits from the package, then sentences.
 
 use crate::volume::{LabelMap, Region, Volume};
-use serde::Deserialize;
+use ndarray::{ArrayView2, Axis};
+use rayon::prelude::*;
 
 /// Limits of the gate, as a package states them for its network.
-#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Limits {
     /// A smaller liver is not believed.
     pub liver_ml_refuse_under: f64,
@@ -39,6 +39,25 @@ pub struct Limits {
     pub between_share_refuse_over: f64,
 }
 
+impl Limits {
+    /// Whether all limits are finite and each refusal lies beyond its note, so that none silently never fires.
+    pub fn are_ordered(&self) -> bool {
+        let rising = [
+            [self.liver_ml_refuse_under, self.liver_ml_note_under],
+            [self.liver_ml_note_under, self.liver_ml_note_over],
+            [self.liver_ml_note_over, self.liver_ml_refuse_over],
+            [self.entropy_note_over, self.entropy_refuse_over],
+            [self.fragments_note_over, self.fragments_refuse_over],
+            [self.liver_hu_refuse_under, self.liver_hu_note_under],
+            [self.liver_hu_note_under, self.liver_hu_refuse_over],
+            [self.cut_note_over, self.cut_refuse_over],
+            [0.0, self.between_share_refuse_over],
+        ];
+        self.z_extent_mm_refuse_under.is_finite()
+            && rising.iter().all(|[low, high]| high.is_finite() && low.is_finite() && low <= high)
+    }
+}
+
 /// What was measured.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Measures {
@@ -52,8 +71,10 @@ pub struct Measures {
     pub fragments: f64,
     /// Extent of the scan along the body axis.
     pub z_extent_mm: f64,
-    /// Liver area in the lowest and highest slice relative to the largest area.
+    /// Liver area in the end slice that holds more of it, relative to the largest area.
     pub cut: f64,
+    /// The same for the other end slice: above 0 only if the liver is cut at both ends.
+    pub cut_other_end: f64,
     /// How far the liver's center lies to the patient's right of the body's center.
     pub right_of_center_mm: f64,
     /// Share of voxels that are body (above -300 HU).
@@ -94,50 +115,102 @@ impl Gate {
     }
 }
 
+/// Sums over one slice of the array, and, added in slice order, over all: the same for any number of threads.
+#[derive(Default)]
+struct Tally {
+    /// Liver voxels per index along the body axis.
+    areas: Vec<u64>,
+    /// Liver without lesions, HU -1024 to 3071.
+    histogram: Vec<u64>,
+    n_liver: u64,
+    n_body: u64,
+    n_air: u64,
+    n_between: u64,
+    /// Sums of voxel indices x, y, z.
+    liver_at: [u64; 3],
+    body_at: [u64; 3],
+}
+
+/// Bins of the liver's histogram, 1 HU each from -1024.
+const HISTOGRAM_BINS: usize = 4096;
+
+impl Tally {
+    fn of_slice(
+        z: usize,
+        hu: ArrayView2<f32>,
+        labels: ArrayView2<u8>,
+        values: [u8; 2],
+        body_axis: usize,
+        n_areas: usize,
+    ) -> Tally {
+        let mut t = Tally { areas: vec![0; n_areas], histogram: vec![0; HISTOGRAM_BINS], ..Tally::default() };
+        ndarray::Zip::indexed(labels).and(hu).for_each(|(y, x), label, &hu| {
+            let at = [x, y, z];
+            if hu > -300.0 {
+                t.n_body += 1;
+                (0..3).for_each(|a| t.body_at[a] += at[a] as u64);
+            }
+            t.n_air += u64::from(hu < -800.0);
+            t.n_between += u64::from(hu > -60.0 && hu < 0.0);
+            if *label != 0 && values.contains(label) {
+                t.n_liver += 1;
+                t.areas[at[body_axis]] += 1;
+                (0..3).for_each(|a| t.liver_at[a] += at[a] as u64);
+                if *label == values[0] {
+                    t.histogram[(hu.clamp(-1024.0, 3071.0) + 1024.0) as usize] += 1;
+                }
+            }
+        });
+        t
+    }
+
+    fn add(mut self, other: Tally) -> Tally {
+        let add = |to: &mut Vec<u64>, from: Vec<u64>| {
+            to.resize(to.len().max(from.len()), 0);
+            to.iter_mut().zip(from).for_each(|(a, b)| *a += b);
+        };
+        add(&mut self.areas, other.areas);
+        add(&mut self.histogram, other.histogram);
+        for a in 0..3 {
+            self.liver_at[a] += other.liver_at[a];
+            self.body_at[a] += other.body_at[a];
+        }
+        self.n_liver += other.n_liver;
+        self.n_body += other.n_body;
+        self.n_air += other.n_air;
+        self.n_between += other.n_between;
+        self
+    }
+}
+
 /// Measures a segmentation. `entropy` and `fragments` come from the network's grid.
 pub fn measure(volume: &Volume, labels: &LabelMap, entropy: f64, fragments: f64) -> Measures {
     let g = &volume.geometry;
-    let liver_value = labels.scheme.value_of(Region::Liver).unwrap_or(u8::MAX);
-    let lesion_value = labels.scheme.value_of(Region::LiverLesion).unwrap_or(u8::MAX);
+    let liver_value = labels.scheme.value_of(Region::Liver).unwrap_or(0);
+    let values = [liver_value, labels.scheme.value_of(Region::LiverLesion).unwrap_or(liver_value)];
     // The source axis closest to the body axis (LPS z).
     let body_axis = (0..3).max_by(|a, b| g.direction[2][*a].abs().total_cmp(&g.direction[2][*b].abs())).unwrap_or(2);
-    let mut areas = vec![0usize; g.size[body_axis]];
-    let mut histogram = vec![0u64; 4096]; // HU -1024 .. 3071 of the liver
-    let (mut n_liver, mut n_body, mut n_air) = (0u64, 0u64, 0u64);
-    let (mut liver_at, mut body_at) = ([0.0f64; 3], [0.0f64; 3]);
-    let mut n_between = 0u64;
-    ndarray::Zip::indexed(&labels.labels).and(&volume.hu).for_each(|(z, y, x), label, hu| {
-        let at = [x, y, z];
-        if *hu > -300.0 {
-            n_body += 1;
-            (0..3).for_each(|a| body_at[a] += at[a] as f64);
-        }
-        n_air += u64::from(*hu < -800.0);
-        n_between += u64::from(*hu > -60.0 && *hu < 0.0);
-        if *label == liver_value || *label == lesion_value {
-            n_liver += 1;
-            areas[at[body_axis]] += 1;
-            (0..3).for_each(|a| liver_at[a] += at[a] as f64);
-            if *label == liver_value {
-                histogram[(hu.clamp(-1024.0, 3071.0) + 1024.0) as usize] += 1;
-            }
-        }
-    });
-    let mean = |sum: [f64; 3], n: u64| g.position_mm(sum.map(|s| s / n.max(1) as f64));
-    let largest = areas.iter().copied().max().unwrap_or(0).max(1) as f64;
-    let ends = areas.first().max(areas.last()).copied().unwrap_or(0) as f64;
+    let slices =
+        volume.hu.axis_iter(Axis(0)).into_par_iter().zip(labels.labels.axis_iter(Axis(0)).into_par_iter()).enumerate();
+    let tallies: Vec<Tally> =
+        slices.map(|(z, (hu, labels))| Tally::of_slice(z, hu, labels, values, body_axis, g.size[body_axis])).collect();
+    let t = tallies.into_iter().fold(Tally::default(), Tally::add);
+    let center_mm = |sum: [u64; 3], n: u64| g.position_mm(sum.map(|s| s as f64 / n.max(1) as f64));
+    let largest = t.areas.iter().copied().max().unwrap_or(0).max(1) as f64;
+    let ends = [t.areas.first(), t.areas.last()].map(|n| n.copied().unwrap_or(0) as f64 / largest);
     let voxels = labels.labels.len().max(1) as f64;
     Measures {
-        liver_ml: n_liver as f64 * g.voxel_mm3() / 1000.0,
-        liver_hu: median(&histogram),
+        liver_ml: t.n_liver as f64 * g.voxel_mm3() / 1000.0,
+        liver_hu: median(&t.histogram),
         entropy,
         fragments,
         z_extent_mm: g.size[body_axis] as f64 * g.spacing_mm[body_axis],
-        cut: ends / largest,
-        right_of_center_mm: mean(body_at, n_body)[0] - mean(liver_at, n_liver)[0],
-        body_share: n_body as f64 / voxels,
-        air_share: n_air as f64 / voxels,
-        between_share: n_between as f64 / n_body.max(1) as f64,
+        cut: ends[0].max(ends[1]),
+        cut_other_end: ends[0].min(ends[1]),
+        right_of_center_mm: center_mm(t.body_at, t.n_body)[0] - center_mm(t.liver_at, t.n_liver)[0],
+        body_share: t.n_body as f64 / voxels,
+        air_share: t.n_air as f64 / voxels,
+        between_share: t.n_between as f64 / t.n_body.max(1) as f64,
         tumor_ml: labels.volume_ml(Region::ColorectalTumor),
     }
 }
@@ -204,7 +277,9 @@ pub fn judge(m: &Measures, l: &Limits) -> Gate {
             format!("{:.0} % of what looked like liver lies in separate pieces", 100.0 * m.fragments),
         );
     }
-    if m.liver_hu < l.liver_hu_refuse_under || m.liver_hu > l.liver_hu_refuse_over {
+    if m.liver_hu.is_nan() {
+        reason("gate.liver-hu", "what was found is all lesion and no liver".into());
+    } else if m.liver_hu < l.liver_hu_refuse_under || m.liver_hu > l.liver_hu_refuse_over {
         reason("gate.liver-hu", format!("the liver's median of {:.0} HU is implausible", m.liver_hu));
     }
     if m.right_of_center_mm < 5.0 {
@@ -213,13 +288,15 @@ pub fn judge(m: &Measures, l: &Limits) -> Gate {
             "the liver does not lie on the patient's right: orientation or segmentation is wrong".into(),
         );
     }
-    if m.cut > l.cut_refuse_over {
+    if m.cut_other_end > l.cut_note_over {
+        reason("gate.liver-cut", "the scan begins and ends inside the liver: most of it is missing".into());
+    } else if m.cut > l.cut_refuse_over {
         reason(
             "gate.liver-cut",
             format!("the scan ends inside the liver (end slice {:.0} % of its largest area)", 100.0 * m.cut),
         );
     }
-    if m.between_share > l.between_share_refuse_over {
+    if m.between_share.is_nan() || m.between_share > l.between_share_refuse_over {
         let (found, high) = (100.0 * m.between_share, 100.0 * l.between_share_refuse_over);
         reason(
             "gate.other-world",
@@ -246,7 +323,10 @@ pub fn judge(m: &Measures, l: &Limits) -> Gate {
         );
     }
     if m.cut > l.cut_note_over {
-        note("gate.liver-edge", "the liver touches an end of the scan: its volume and shape are not complete".into());
+        note(
+            "gate.liver-edge",
+            "the liver touches an end of the scan: its volume and shape are not complete and must not be used".into(),
+        );
     }
     if m.liver_hu < l.liver_hu_note_under {
         note("gate.phase", format!("a liver of {:.0} HU is probably not in the portal-venous phase", m.liver_hu));
@@ -287,6 +367,7 @@ mod tests {
             fragments: 0.0,
             z_extent_mm: 320.0,
             cut: 0.0,
+            cut_other_end: 0.0,
             right_of_center_mm: 55.0,
             body_share: 0.4,
             air_share: 0.5,
@@ -302,7 +383,10 @@ mod tests {
 
     #[test]
     fn each_limit_has_its_code() {
-        let cases: [(Measures, &str); 9] = [
+        let cases: [(Measures, &str); 12] = [
+            (Measures { body_share: 0.01, ..good() }, "gate.no-body"),
+            (Measures { liver_hu: f64::NAN, ..good() }, "gate.liver-hu"),
+            (Measures { cut: 0.1, cut_other_end: 0.1, ..good() }, "gate.liver-cut"),
             (Measures { liver_ml: 200.0, ..good() }, "gate.liver-volume"),
             (Measures { entropy: 0.7, ..good() }, "gate.uncertain"),
             (Measures { fragments: 0.5, ..good() }, "gate.fragments"),

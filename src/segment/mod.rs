@@ -17,7 +17,8 @@ pub use resample::Grid;
 
 use crate::Explain;
 use crate::volume::{LabelMap, LabelScheme, Region, Volume};
-use ndarray::Array3;
+use ndarray::{Array3, Array4, Axis};
+use rayon::prelude::*;
 
 /// More voxels than this (1024 x 1024 x 1024) are no CT of an abdomen.
 const VOXELS_MAX: usize = 1 << 30;
@@ -61,8 +62,11 @@ pub enum SegmentError {
     /// A volume that cannot be segmented.
     #[error("the volume cannot be segmented: {0}")]
     Volume(String),
-    /// More voxels than memory allows for.
-    #[error("a grid of {voxels} voxels is too large for one pass of the network")]
+    /// More voxels on the network's grid than memory allows for.
+    #[error(
+        "the scan needs a grid of {voxels} voxels for the network, more than {} are no CT of an abdomen",
+        engine::GRID_VOXELS_MAX
+    )]
     TooLarge {
         /// Voxels of the network's grid.
         voxels: usize,
@@ -89,7 +93,7 @@ impl Explain for SegmentError {
             }
             Self::Network { .. } | Self::Shape => "use a package made for this version of metwatch",
             Self::Volume(_) => "send the series again or convert it again",
-            Self::TooLarge { .. } => "send the abdomen only",
+            Self::TooLarge { .. } => "check the voxel spacing in the image's header, or send the abdomen only",
         }
     }
 }
@@ -133,6 +137,9 @@ impl Segmenter {
         check(volume)?;
         let plan = &self.package.plan;
         let grid = Grid::over(&volume.geometry, plan.spacing_mm, plan.pad_multiple);
+        if grid.n_voxels() > engine::GRID_VOXELS_MAX {
+            return Err(SegmentError::TooLarge { voxels: grid.n_voxels() });
+        }
         let mut input = grid.sample(volume);
         input.mapv_inplace(|hu| (hu.clamp(plan.clip_hu[0], plan.clip_hu[1]) - plan.center_hu) / plan.scale_hu);
         progress(0.2);
@@ -176,14 +183,15 @@ fn check(volume: &Volume) -> Result<(), SegmentError> {
     if volume.hu.len() > VOXELS_MAX {
         return Err(SegmentError::Volume(format!("{} voxels are more than {VOXELS_MAX}", volume.hu.len())));
     }
-    match volume.hu.iter().filter(|hu| !hu.is_finite()).count() {
+    let slices = volume.hu.axis_iter(Axis(0)).into_par_iter();
+    match slices.map(|slice| slice.iter().filter(|hu| !hu.is_finite()).count()).sum::<usize>() {
         0 => Ok(()),
         n => Err(SegmentError::Volume(format!("{n} voxels are NaN or infinite"))),
     }
 }
 
 /// Mean entropy (nats) over the voxels of the given classes on the network's grid; 0 without such voxels.
-fn mean_entropy(classes: &Array3<u8>, probabilities: &ndarray::Array4<f32>, of: [Option<u8>; 2]) -> f64 {
+fn mean_entropy(classes: &Array3<u8>, probabilities: &Array4<f32>, of: [Option<u8>; 2]) -> f64 {
     let (mut sum, mut n) = (0.0f64, 0u64);
     for ((z, y, x), class) in classes.indexed_iter() {
         if *class != 0 && of.contains(&Some(*class)) {
@@ -194,3 +202,6 @@ fn mean_entropy(classes: &Array3<u8>, probabilities: &ndarray::Array4<f32>, of: 
     }
     sum / n.max(1) as f64
 }
+
+#[cfg(test)]
+mod tests;

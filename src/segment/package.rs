@@ -8,6 +8,10 @@ use std::collections::BTreeMap;
 
 /// The manifest schema that this program reads.
 const SCHEMA: &str = "metwatch.segmenter/1";
+/// Golden vectors are checked at every load: 2^20 voxels are a second of work.
+const GOLDEN_VOXELS_MAX: usize = 1 << 20;
+/// Logits differ by 1e-5 between machines; a larger tolerance than this would hide a wrong network.
+const GOLDEN_TOLERANCE_MAX: f32 = 0.05;
 
 /// How a volume becomes the network's input.
 #[derive(Debug, Clone, PartialEq)]
@@ -86,7 +90,7 @@ struct Manifest {
     plan: PlanRow,
     quantization: Quantization,
     labels: Vec<LabelRow>,
-    gate: Limits,
+    gate: GateRow,
     #[serde(default)]
     metrics: BTreeMap<String, f64>,
 }
@@ -123,6 +127,27 @@ struct LabelRow {
     snomed: String,
 }
 
+/// [`Limits`] as the manifest spells them; every key is required.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct GateRow {
+    liver_ml_refuse_under: f64,
+    liver_ml_refuse_over: f64,
+    liver_ml_note_under: f64,
+    liver_ml_note_over: f64,
+    entropy_refuse_over: f64,
+    entropy_note_over: f64,
+    fragments_refuse_over: f64,
+    fragments_note_over: f64,
+    liver_hu_refuse_under: f64,
+    liver_hu_refuse_over: f64,
+    liver_hu_note_under: f64,
+    z_extent_mm_refuse_under: f64,
+    cut_refuse_over: f64,
+    cut_note_over: f64,
+    between_share_refuse_over: f64,
+}
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct GoldenRow {
@@ -155,21 +180,10 @@ impl Package {
         if let Some(extra) = files.keys().find(|name| !m.files.contains_key(*name)) {
             return Err(invalid(format!("the file {extra} is not named in the manifest")));
         }
-        let plan = PlanRow { ..m.plan };
-        let positive = plan.spacing_mm.iter().all(|s| s.is_finite() && (0.5..=20.0).contains(s));
-        if !positive
-            || !(1..=64).contains(&plan.pad_multiple)
-            || plan.scale_hu <= 0.0
-            || plan.clip_hu[0] >= plan.clip_hu[1]
-        {
-            return Err(invalid("[plan] has a value out of range".into()));
-        }
+        let plan = plan(&m.plan)?;
         let golden: GoldenRow = serde_json::from_slice(files.get("golden.json").ok_or_else(|| missing("golden.json"))?)
             .map_err(|e| invalid(format!("golden.json: {e}")))?;
-        let cells: usize = golden.shape_zyx.iter().fold(1, |n, s| n.saturating_mul(*s));
-        if golden.input != "lcg" || golden.stride == 0 || cells > 1 << 20 || golden.logits.is_empty() {
-            return Err(invalid("golden.json has a value out of range".into()));
-        }
+        check_golden(&golden, plan.pad_multiple)?;
         Ok(Package {
             id: m.id,
             version: m.version,
@@ -179,16 +193,10 @@ impl Package {
             onnx: files.remove("model.onnx").ok_or_else(|| missing("model.onnx"))?,
             input: m.io.input,
             output: m.io.output,
-            plan: Plan {
-                spacing_mm: plan.spacing_mm,
-                pad_multiple: plan.pad_multiple,
-                clip_hu: plan.clip_hu,
-                center_hu: plan.center_hu,
-                scale_hu: plan.scale_hu,
-            },
+            plan,
             scheme: scheme(&m.labels)?,
             quantization: format!("{} weights, {} arithmetic", m.quantization.weights, m.quantization.arithmetic),
-            limits: m.gate,
+            limits: limits(&m.gate)?,
             metrics: m.metrics,
             golden: Golden {
                 shape_zyx: golden.shape_zyx,
@@ -201,14 +209,78 @@ impl Package {
     }
 }
 
+/// Values that make a grid and a finite input (TOML can say `nan` and `inf`).
+fn plan(row: &PlanRow) -> Result<Plan, SegmentError> {
+    let spacing_fits = row.spacing_mm.iter().all(|s| (0.5..=20.0).contains(s));
+    let [low, high] = row.clip_hu;
+    let clip_fits = low.is_finite() && high.is_finite() && low < high;
+    let scale_fits = row.scale_hu.is_finite() && row.scale_hu > 0.0 && row.center_hu.is_finite();
+    if !(spacing_fits && clip_fits && scale_fits && (1..=64).contains(&row.pad_multiple)) {
+        return Err(invalid("[plan] has a value out of range".into()));
+    }
+    Ok(Plan {
+        spacing_mm: row.spacing_mm,
+        pad_multiple: row.pad_multiple,
+        clip_hu: row.clip_hu,
+        center_hu: row.center_hu,
+        scale_hu: row.scale_hu,
+    })
+}
+
+/// A golden input that the network can take, and a tolerance that can fail.
+fn check_golden(golden: &GoldenRow, multiple: usize) -> Result<(), SegmentError> {
+    let shape_fits = golden.shape_zyx.iter().all(|n| *n > 0 && n.is_multiple_of(multiple));
+    let cells = golden.shape_zyx.iter().fold(1usize, |n, s| n.saturating_mul(*s));
+    let tolerance_fits = golden.tolerance > 0.0 && golden.tolerance <= GOLDEN_TOLERANCE_MAX;
+    if golden.input != "lcg"
+        || golden.stride == 0
+        || !shape_fits
+        || cells > GOLDEN_VOXELS_MAX
+        || !tolerance_fits
+        || golden.logits.is_empty()
+    {
+        return Err(invalid("golden.json has a value out of range".into()));
+    }
+    Ok(())
+}
+
+/// Limits that are numbers: a NaN would never refuse.
+fn limits(row: &GateRow) -> Result<Limits, SegmentError> {
+    let limits = Limits {
+        liver_ml_refuse_under: row.liver_ml_refuse_under,
+        liver_ml_refuse_over: row.liver_ml_refuse_over,
+        liver_ml_note_under: row.liver_ml_note_under,
+        liver_ml_note_over: row.liver_ml_note_over,
+        entropy_refuse_over: row.entropy_refuse_over,
+        entropy_note_over: row.entropy_note_over,
+        fragments_refuse_over: row.fragments_refuse_over,
+        fragments_note_over: row.fragments_note_over,
+        liver_hu_refuse_under: row.liver_hu_refuse_under,
+        liver_hu_refuse_over: row.liver_hu_refuse_over,
+        liver_hu_note_under: row.liver_hu_note_under,
+        z_extent_mm_refuse_under: row.z_extent_mm_refuse_under,
+        cut_refuse_over: row.cut_refuse_over,
+        cut_note_over: row.cut_note_over,
+        between_share_refuse_over: row.between_share_refuse_over,
+    };
+    if limits.are_ordered() {
+        Ok(limits)
+    } else {
+        Err(invalid("[gate] has limits that exclude each other or are no numbers".into()))
+    }
+}
+
 /// Label rows must count 1, 2, 3 ... as the output's classes do.
 fn scheme(rows: &[LabelRow]) -> Result<LabelScheme, SegmentError> {
-    let mut entries = Vec::new();
+    let mut entries: Vec<(u8, Region, String)> = Vec::new();
     for (k, row) in rows.iter().enumerate() {
         let region =
             Region::from_name(&row.region).ok_or_else(|| invalid(format!("unknown region {:?}", row.region)))?;
         if usize::from(row.value) != k + 1 {
             return Err(invalid(format!("label {:?} has value {}, expected {}", row.region, row.value, k + 1)));
+        }
+        if entries.iter().any(|(_, known, _)| *known == region) {
+            return Err(invalid(format!("the region {:?} has two labels", row.region)));
         }
         entries.push((row.value, region, row.snomed.clone()));
     }
