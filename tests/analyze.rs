@@ -119,7 +119,7 @@ fn what_cannot_become_a_volume_ends_with_a_reason() {
     let cases = [
         (tilt, "series.variable-spacing"),
         (folder.text("empty"), "input.empty"),
-        (folder.text("text"), "input.not-dicom"),
+        (folder.text("text"), "dicom.not-dicom"),
         (folder.text("missing"), "file.read"),
         (reference("pydicom/MR_small.dcm").display().to_string(), "series.not-ct"),
         (reference("pydicom/MR_truncated.dcm").display().to_string(), "dicom.truncated"),

@@ -46,7 +46,7 @@ fn a_package_with_one_changed_byte_is_refused_by_name() {
         let bytes = changed.get_mut(name).expect("a file of the package");
         let middle = bytes.len() / 2;
         bytes[middle] ^= 1;
-        let error = Package::from_files(changed).err().expect("a changed byte is refused");
+        let error = Package::from_files(changed).expect_err("a changed byte is refused");
         assert!(matches!(&error, SegmentError::HashMismatch { file } if file == name), "{error}");
     }
     let folder = Folder::new("package");

@@ -108,7 +108,7 @@ z_extent_mm_refuse_under = 120.0
 cut_refuse_over = 0.4
 cut_note_over = 0.02
 tumor_ml_note_over = 150.0
-between_share_range = [0.0, 1.0]
+between_share_refuse_over = 1.0
 
 [metrics]
 dice_liver = 1.0

@@ -82,13 +82,15 @@ pub enum ScanError {
     /// Nothing there.
     #[error("there is no file in {}", .0.display())]
     Empty(PathBuf),
-    /// Files, but none of them DICOM, NIfTI or NRRD.
-    #[error("none of the {n} files is DICOM; the first one: {first}")]
+    /// Files, but none of them readable as DICOM.
+    #[error("none of the {n} files is usable DICOM; the first one: {first}")]
     NotDicom {
         /// How many were looked at.
         n: usize,
         /// What is wrong with the first.
         first: String,
+        /// The code of that.
+        code: &'static str,
     },
     /// Several series that could be analysed.
     #[error("{} series here could be analysed: {}", .0.len(), .0.join("; "))]
@@ -99,7 +101,7 @@ impl Explain for ScanError {
     fn code(&self) -> &'static str {
         match self {
             Self::Empty(_) => "input.empty",
-            Self::NotDicom { .. } => "input.not-dicom",
+            Self::NotDicom { code, .. } => code,
             Self::Several(_) => "input.several-series",
         }
     }
@@ -121,7 +123,8 @@ pub fn load_scan(paths: &[PathBuf], progress: &(dyn Fn(usize, usize) + Sync)) ->
         && path.is_file()
     {
         let bytes = read_bounded(path)?;
-        if dicom::parse_header(&bytes).is_err() {
+        let is_dicom = bytes.get(128..132) == Some(b"DICM") || dicom::parse_header(&bytes).is_ok();
+        if !is_dicom {
             let volume = volume::decode_image(&bytes)?.to_volume()?;
             return Ok(Scan { volume, plan: None, verdict: Gate::default() });
         }
@@ -156,8 +159,8 @@ fn load_dicom(files: &[PathBuf], progress: &(dyn Fn(usize, usize) + Sync)) -> Re
         }
     }
     if series.is_empty() {
-        let first = refused.map_or(String::new(), |e| e.to_string());
-        return Err(ScanError::NotDicom { n: files.len(), first }.into());
+        let (first, code) = refused.map_or((String::new(), "input.empty"), |e| (e.to_string(), e.code()));
+        return Err(ScanError::NotDicom { n: files.len(), first, code }.into());
     }
     // The only series that can be made into a volume, if it is the only one; else the reason of the largest.
     let mut plans: Vec<_> =

@@ -146,7 +146,7 @@ struct GateRow {
     cut_refuse_over: f64,
     cut_note_over: f64,
     tumor_ml_note_over: f64,
-    between_share_range: [f64; 2],
+    between_share_refuse_over: f64,
 }
 
 #[derive(Deserialize)]
@@ -263,7 +263,7 @@ fn limits(row: &GateRow) -> Result<Limits, SegmentError> {
         cut_refuse_over: row.cut_refuse_over,
         cut_note_over: row.cut_note_over,
         tumor_ml_note_over: row.tumor_ml_note_over,
-        between_share_range: row.between_share_range,
+        between_share_refuse_over: row.between_share_refuse_over,
     };
     if limits.are_ordered() {
         Ok(limits)

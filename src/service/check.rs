@@ -60,7 +60,7 @@ pub fn check(config: &Config) -> Vec<Finding> {
                 "store.damaged",
                 "keep a copy of the folder before the service starts",
             ),
-            Err(e) if e.code() == "store.no-store" => Finding::good("the store will be made at the first start"),
+            Err(e) if e.code() == "store.none" => Finding::good("the store will be made at the first start"),
             Err(e) => Finding::bad(e.to_string(), e.code(), e.advice()),
         });
     }

@@ -9,7 +9,7 @@ use super::source::StoreSource;
 use super::worker::Worker;
 use crate::alert::payload::EventKind;
 use crate::alert::{AlertError, BrokerAddress, EmbeddedBroker, Notice};
-use crate::store::{Store, StoreError};
+use crate::store::{OpenNotice, Store, StoreError};
 use crate::{Explain, alert, console, device, dicom};
 use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpListener};
@@ -107,10 +107,16 @@ impl Service {
             crate::DISCLAIMER
         );
         let models = Arc::new(Models::load(config.models.segmenter.as_deref(), config.models.nomogram.as_deref())?);
+        config.console.as_ref().map(console::Config::verify).transpose()?;
         let listener = listen("the DICOM receiver", config.dicom.listen)?;
         let pages = config.console.as_ref().map(|c| listen("the console", c.listen)).transpose()?;
         let (store, notices) = Store::open(&config.store.directory, super::now_ms())?;
         for notice in notices {
+            // Leftovers of a crash are none of the stations' business: nothing in them was acknowledged.
+            if matches!(notice, OpenNotice::LeftoversRemoved { .. }) {
+                tracing::info!(code = notice.code(), "{notice}");
+                continue;
+            }
             tracing::warn!(code = notice.code(), "{notice}");
             let told = Told {
                 kind: EventKind::Degraded,
@@ -230,10 +236,10 @@ fn network(
         let session =
             alert::run(alert, Arc::new(store), hear, stopped.clone(), move |notice: &Notice| tell(&notices, notice));
         let pages = async {
-            if let Some((listener, config)) = web {
-                if let Err(error) = console::serve(listener, config, Arc::new(source), stopped.clone()).await {
-                    tracing::error!(code = error.code(), %error, "the console ended");
-                }
+            if let Some((listener, config)) = web
+                && let Err(error) = console::serve(listener, config, Arc::new(source), stopped.clone()).await
+            {
+                tracing::error!(code = error.code(), %error, "the console ended");
             }
         };
         let healthy = async {
