@@ -98,7 +98,7 @@ pub struct OnGrid {
     /// Share of the raw liver outside its largest component.
     pub fragments: f64,
     /// Of all voxels from -150 to 0 HU the share above -60 HU: fine structures between fat and organs. Patients have 34 to 57 %
-    /// (four CTs, one of them a head; a slab of one 29 %), 48 phantoms of three voxel sizes 5 to 15 % (2026-11-25), so it tells a network's own world from
+    /// (four CTs, one of them a head; a slab of one 29 %), 40 phantoms of three voxel sizes 5 to 15 % (2026-11-25), so it tells a network's own world from
     /// another. Without any such voxel it is 1.
     pub between_share: f64,
 }
