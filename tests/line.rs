@@ -240,7 +240,7 @@ fn a_study_from_storescu_and_one_from_pynetdicom_reach_the_stations() {
         run(&["station", "--broker", &format!("127.0.0.1:{port}"), "--name", "ward3", "--ack", "auto", "--once"]);
     assert_eq!(code, 0, "{stderr}");
     let shown = wait_for_state(&served, "S000001", "delivered");
-    assert_eq!(shown["state"], "delivered");
+    assert_eq!(shown["state"]["name"], "delivered");
 
     // The second patient comes by pynetdicom; the laboratory is late, so the risk is provisional first and final later.
     pynetdicom(served.dicom, &write(&served.folder.join("b"), &series(22, "PAT-B")));
@@ -282,7 +282,7 @@ fn wait_for_state(served: &Served, number: &str, state: &str) -> Value {
     loop {
         let (_, text, _) = run(&["study", "show", number, "--config", &served.folder.text("metwatch.toml"), "--json"]);
         let shown: Value = serde_json::from_str(&text).unwrap_or(Value::Null);
-        if shown["state"] == state || Instant::now() > end {
+        if shown["state"]["name"] == state || Instant::now() > end {
             return shown;
         }
         std::thread::sleep(Duration::from_millis(100));

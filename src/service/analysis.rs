@@ -141,6 +141,14 @@ pub fn score(context: Context<'_>, features: &Features) -> ResultV1 {
     let Context { models, labels, .. } = context;
     let nomogram = &models.nomogram;
     let (mut reasons, mut notes) = (context.reasons, context.notes);
+    let lesion_ml = labels.volume_ml(Region::LiverLesion);
+    if lesion_ml > 0.0 {
+        notes.push(Remark {
+            code: "risk.lesions-present".into(),
+            sentence: format!("{lesion_ml:.0} mL of the liver look like lesions: a risk of later metastasis does not fit a liver that may have some now"),
+            advice: "have the marked lesions read before using the risk".into(),
+        });
+    }
     let mut assessment = None;
     if reasons.is_empty() {
         match risk::assess(nomogram, |region, name| features.get(region, name), &context.clinical.0) {
@@ -244,7 +252,10 @@ fn assessment_result(a: &Assessment) -> AssessmentResult {
             .map(|c| ContributionResult {
                 predictor: c.predictor.clone(),
                 label: c.label.clone(),
-                value: format!("{} {}", risk::format_short(c.value), c.unit).trim().to_string(),
+                value: match (c.unit.as_str(), c.value) {
+                    ("yes/no", value) => if value > 0.5 { "yes" } else { "no" }.into(),
+                    (unit, value) => format!("{} {unit}", risk::format_short(value)).trim().to_string(),
+                },
                 points: c.points,
                 shap: c.log_odds,
             })
