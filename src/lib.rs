@@ -14,6 +14,7 @@ pub mod phantom;
 pub mod radiomics;
 pub mod risk;
 pub mod segment;
+pub mod statistics;
 pub mod volume;
 // edges
 pub mod alert;

@@ -12,4 +12,5 @@ mod radiomics;
 mod risk;
 mod rooms;
 mod segment;
+mod statistics;
 mod store;

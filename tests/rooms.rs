@@ -11,6 +11,7 @@ const ROWS: &[(&str, &[&str])] = &[
     ("radiomics", &["volume"]),
     ("risk", &[]),
     ("phantom", &["volume"]),
+    ("statistics", &[]),
     ("store", &[]),
     ("dicom", &PURE_AND_STORE),
     ("clinical", &PURE_AND_STORE),
@@ -20,8 +21,8 @@ const ROWS: &[(&str, &[&str])] = &[
     ("service", &["*"]),
     ("cli", &["*"]),
 ];
-const PURE_AND_STORE: [&str; 6] = ["volume", "segment", "radiomics", "risk", "phantom", "store"];
-const PURE: [&str; 5] = ["volume", "segment", "radiomics", "risk", "phantom"];
+const PURE_AND_STORE: [&str; 7] = ["volume", "segment", "radiomics", "risk", "phantom", "statistics", "store"];
+const PURE: [&str; 6] = ["volume", "segment", "radiomics", "risk", "phantom", "statistics"];
 
 fn sources(folder: &Path, into: &mut Vec<(String, String)>) {
     for entry in fs::read_dir(folder).expect("src is readable") {

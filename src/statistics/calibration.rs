@@ -1,0 +1,1 @@
+//! Calibration of probabilities: intercept, slope, Brier, ICI, Hosmer-Lemeshow, curve, optimism.

@@ -1,0 +1,1 @@
+//! ComBat: harmonization of features over centers.

@@ -1,0 +1,1 @@
+//! Competing events: cumulative incidence, Gray's test, Fine-Gray.

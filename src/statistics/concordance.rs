@@ -1,0 +1,1 @@
+//! Concordance of a prediction with survival: Harrell, Uno.

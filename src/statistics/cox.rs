@@ -1,0 +1,1 @@
+//! Proportional hazards: fit, baseline hazard, prediction, tests, residual tests.

@@ -1,0 +1,1 @@
+//! Maximally selected rank statistics.

@@ -1,0 +1,1 @@
+//! Decision curves: net benefit over thresholds.

@@ -1,0 +1,1 @@
+//! Tests between groups for table one, and corrections for many tests.

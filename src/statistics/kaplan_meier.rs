@@ -1,0 +1,1 @@
+//! Kaplan-Meier curves, quantiles, log-rank tests.

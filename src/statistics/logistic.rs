@@ -1,0 +1,1 @@
+//! Logistic regression: maximum likelihood, Firth, intervals, backward selection.

@@ -1,0 +1,1 @@
+//! Net reclassification and integrated discrimination improvement.

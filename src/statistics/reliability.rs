@@ -1,0 +1,1 @@
+//! Reliability of repeated measurements: intraclass correlation, Bland-Altman.

@@ -1,0 +1,1 @@
+//! ROC curves, AUC with DeLong's variance and tests, cut-offs.

@@ -1,0 +1,1 @@
+//! Feature filters: rank tests, correlation, mRMR.
