@@ -18,6 +18,7 @@ mod study;
 
 use crate::Explain;
 use clap::{Parser, Subcommand};
+pub use extract::long_flags;
 pub use load::{FileError, Scan, load_image, load_nomogram, load_scan, load_segmenter, read_file, write_file};
 
 /// CT to risk of metachronous liver metastasis, on a box beside the scanner. Demonstration, not for clinical use.
@@ -58,9 +59,19 @@ enum Command {
 
 /// What a command ends with when it cannot do its work: any error that explains itself.
 #[derive(Debug)]
-pub struct Failure(Box<dyn Explain + Send + Sync>);
+pub struct Failure(Box<dyn Explain + Send + Sync>, u8);
 
 impl Failure {
+    /// A failure that ends the process with 3, as `pyradiomics` ends when an extraction could not be made.
+    fn error(error: impl Explain + Send + Sync + 'static) -> Self {
+        Failure(Box::new(error), 3)
+    }
+
+    /// What the process ends with; 1 unless a command says otherwise.
+    pub fn exit_code(&self) -> u8 {
+        self.1
+    }
+
     /// The error's stable code.
     pub fn code(&self) -> &'static str {
         self.0.code()
@@ -69,7 +80,7 @@ impl Failure {
 
 impl<E: Explain + Send + Sync + 'static> From<E> for Failure {
     fn from(error: E) -> Self {
-        Failure(Box::new(error))
+        Failure(Box::new(error), 1)
     }
 }
 

@@ -76,8 +76,8 @@ pub(super) fn report(reported: &mut Vec<(String, Value)>, key: &str, value: Valu
     }
 }
 
-/// Reads a parameter file; see [`Settings::from_yaml`].
-pub(super) fn read(text: &str) -> Result<Settings, RadiomicsError> {
+/// Reads a parameter file; see [`Settings::from_yaml`] and [`Settings::with_overrides`].
+pub(super) fn read(text: &str, overrides: &[(String, Value)]) -> Result<Settings, RadiomicsError> {
     let root = parse(text)?;
     let mut settings = Settings::default();
     // Without `featureClass` PyRadiomics enables every class; shape2D then only counts with force2D.
@@ -100,6 +100,10 @@ pub(super) fn read(text: &str) -> Result<Settings, RadiomicsError> {
             ("setting" | "imageType" | "featureClass", other) => return Err(bad(&format!("/{name}"), other, "a map")),
             _ => return Err(RadiomicsError::UnknownKey { path: format!("/{name}") }),
         }
+    }
+    for (key, value) in overrides {
+        setting(&mut settings, key, value)?;
+        report(&mut settings.reported, key, value.clone());
     }
     if shape_2d && settings.force_2d {
         return Err(unsupported("/featureClass/shape2D"));
@@ -378,6 +382,10 @@ impl<'a> Key<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn read(text: &str) -> Result<Settings, RadiomicsError> {
+        super::read(text, &[])
+    }
 
     fn said(text: &str) -> String {
         read(text).unwrap_err().to_string()

@@ -210,7 +210,17 @@ impl Settings {
     /// Reads a parameter file of PyRadiomics, YAML or JSON. Keys, types and ranges are checked as PyRadiomics does; what
     /// metwatch does not compute is refused with its path.
     pub fn from_yaml(text: &str) -> Result<Settings, RadiomicsError> {
-        schema::read(text)
+        schema::read(text, &[])
+    }
+
+    /// The settings of a parameter file (its text; none for the defaults), with single settings in place of the file's, as
+    /// PyRadiomics' command line takes them ([`super::read_overrides`]).
+    pub fn with_overrides(text: Option<&str>, overrides: &[(String, Value)]) -> Result<Settings, RadiomicsError> {
+        // Without a file PyRadiomics enables the usual classes; a file without classes enables shape2D as well.
+        schema::read(
+            text.unwrap_or("featureClass: {firstorder: , glcm: , gldm: , glrlm: , glszm: , ngtdm: , shape: }"),
+            overrides,
+        )
     }
 
     /// The same settings for another label (PyRadiomics' `label` argument).
