@@ -13,8 +13,10 @@ use std::process::Command;
 /// Relative; the project's aim (its limit is 1e-6). The floor is for features that are zero but for rounding.
 const TOLERANCE: f64 = 1e-9;
 const FLOOR: f64 = 1e-12;
+/// MCC is an eigenvalue: PyRadiomics takes it from a general solver, which loses digits where eigenvalues lie close together.
+const TOLERANCE_MCC: f64 = 1e-6;
 /// Cases that are computed and equal; a case that starts to be refused fails the count.
-const CASES_MIN: usize = 109;
+const CASES_MIN: usize = 125;
 /// Resampled oblique grids whose points fall midway between slices: which slice is nearer depends on the last bit of ITK's
 /// matrix inverse (by singular values), which is not reproduced. On axis-aligned grids it is exact.
 const LAST_BIT: [&str; 2] = ["oblique_bspline_1mm", "oblique_linear_2mm"];
@@ -38,7 +40,8 @@ fn number(value: &Json) -> Option<f64> {
 }
 
 fn differ(name: &str, a: f64, b: f64) -> Option<String> {
-    if a == b || (a.is_nan() && b.is_nan()) || (a - b).abs() <= TOLERANCE * b.abs() + FLOOR {
+    let tolerance = if name.ends_with("_glcm_MCC") { TOLERANCE_MCC } else { TOLERANCE };
+    if a == b || (a.is_nan() && b.is_nan()) || (a - b).abs() <= tolerance * b.abs() + FLOOR {
         return None;
     }
     Some(format!("{name}: {a:?}, PyRadiomics {b:?}, relative {:e}", (a - b).abs() / b.abs()))

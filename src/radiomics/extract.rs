@@ -2,6 +2,7 @@
 
 use super::diagnose::{Hash, Notes};
 use super::discretize::discretize;
+use super::filters::{self, Filtered, Output};
 use super::neighborhood::Neighborhoods;
 use super::region::{Bounds, Grid, Roi, check, crop, normalize, part, resegment};
 use super::settings::{Class, Settings};
@@ -9,6 +10,7 @@ use super::table::{Diagnostics, Extraction, Feature, FeatureTable};
 use super::{RadiomicsError, Value, firstorder, glcm, glrlm, glszm, resample, shape};
 use crate::volume::{Image, Scalar, Volume, for_voxels};
 use ndarray::{Array3, ArrayView3, CowArray};
+use rayon::prelude::*;
 use std::collections::BTreeSet;
 
 /// Features of the voxels of `mask` that hold the label of the settings. Image and mask may come in any pixel type; the
@@ -81,7 +83,7 @@ fn run<T: Scalar>(
         notes.add(format!("Versions_{other}"), Value::Text("not used".into()));
     }
     notes.add("Configuration_Settings", Value::Map(settings.reported.clone()));
-    notes.add("Configuration_EnabledImageTypes", settings.image_types.clone());
+    notes.add("Configuration_EnabledImageTypes", settings.image_types());
     notes.image(&image, "original");
     if notes.on {
         notes.add("Mask-original_Hash", Value::Text(mask_hash.finish()));
@@ -144,10 +146,10 @@ fn measured<T: Scalar>(
     let mut table = FeatureTable { rows: Vec::new(), settings_sha256: settings.sha256() };
     // PyRadiomics crops the mask of the shape to the box after re-segmentation as well.
     shapes(shape_roi.as_ref().unwrap_or(&roi), bounds, settings, &mut table, &mut warnings);
-    let view = image.voxels.view();
-    let float32 = T::BYTES == 4 && !T::INTEGER;
-    let values = part(&view, bounds).mapv(Scalar::as_f64);
-    classes("original", values.view(), &roi, bounds, float32, settings, &mut table, &mut warnings)?;
+    for (mut rows, mut said) in filtered(image, &roi, bounds, settings)? {
+        table.rows.append(&mut rows);
+        warnings.append(&mut said);
+    }
     Ok(Extraction { features: table, diagnostics: Diagnostics { entries: notes.entries }, warnings })
 }
 
@@ -161,32 +163,46 @@ fn shapes(roi: &Roi, bounds: Bounds, settings: &Settings, table: &mut FeatureTab
     for (class, listed) in settings.classes.iter().filter(|(class, _)| *class == Class::Shape) {
         let view = roi.inside.view();
         let values = shape::compute(part(&view, bounds), spacing_zyx(roi));
-        append("original", *class, listed, values, table, warnings);
+        append("original", *class, listed, values, &mut table.rows, warnings);
     }
 }
 
-/// All classes but shape for one image type. `values`: shape (z, y, x) of the box.
-#[expect(clippy::too_many_arguments, reason = "one image type's worth of everything, called once per image type")]
-fn classes(
-    image_type: &str,
-    values: ArrayView3<f64>,
+/// What one image gives: its features and warnings.
+type Found = (Vec<Feature>, Vec<String>);
+
+/// All classes but shape on every image type. The images share nothing, so they are computed side by side.
+fn filtered<T: Scalar>(
+    image: &Grid<T>,
     roi: &Roi,
     bounds: Bounds,
-    float32: bool,
     settings: &Settings,
-    table: &mut FeatureTable,
-    warnings: &mut Vec<String>,
-) -> Result<(), RadiomicsError> {
+) -> Result<Vec<Found>, RadiomicsError> {
+    let per_type = settings.images.par_iter().map(|(image_type, own)| {
+        let settings = settings.with_own(own)?;
+        let outputs = filters::apply(*image_type, image, roi, bounds, &settings)?;
+        let found = outputs.into_par_iter().map(|output| match output {
+            Output::Image(filtered) => classes(&filtered, roi, bounds, &settings),
+            Output::Warning(text) => Ok((Vec::new(), vec![text])),
+        });
+        found.collect::<Result<Vec<Found>, RadiomicsError>>()
+    });
+    Ok(per_type.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect())
+}
+
+/// All classes but shape on one image.
+fn classes(image: &Filtered, roi: &Roi, bounds: Bounds, settings: &Settings) -> Result<Found, RadiomicsError> {
     let view = roi.inside.view();
     let mask = part(&view, bounds);
+    let values = image.values.view();
     let mut inside: Vec<f64> = values.iter().zip(mask).filter(|(_, inside)| **inside).map(|(v, _)| *v).collect();
     if inside.iter().any(|v| !v.is_finite()) {
         return Err(RadiomicsError::NotFinite { place: "inside the region" });
     }
     let spacing = spacing_zyx(roi);
-    let levels = discretize(values, mask, float32, settings)?;
+    let levels = discretize(values, mask, image.float32, settings)?;
     let needs_neighbors = settings.classes.iter().any(|(c, _)| matches!(c, Class::Gldm | Class::Ngtdm));
     let neighbors = needs_neighbors.then(|| Neighborhoods::new(&levels, settings));
+    let (mut rows, mut warnings) = (Vec::new(), Vec::new());
     for (class, listed) in &settings.classes {
         let found = match (class, &neighbors) {
             (Class::FirstOrder, _) => {
@@ -199,9 +215,9 @@ fn classes(
             (Class::Ngtdm, Some(neighbors)) => neighbors.ngtdm(&levels),
             (Class::Gldm | Class::Ngtdm | Class::Shape, _) => continue,
         };
-        append(image_type, *class, listed, found, table, warnings);
+        append(&image.name, *class, listed, found, &mut rows, &mut warnings);
     }
-    Ok(())
+    Ok((rows, warnings))
 }
 
 /// The wanted features of a class, in order; one that could not be computed is NaN.
@@ -210,14 +226,14 @@ fn append(
     class: Class,
     listed: &[String],
     values: Vec<(&'static str, f64)>,
-    table: &mut FeatureTable,
+    rows: &mut Vec<Feature>,
     warnings: &mut Vec<String>,
 ) {
     let (wanted, mut deprecated) = Settings::wanted(class, listed);
     warnings.append(&mut deprecated);
     for definition in wanted {
         let value = values.iter().find(|(name, _)| *name == definition.name).map_or(f64::NAN, |(_, value)| *value);
-        table.rows.push(Feature {
+        rows.push(Feature {
             region: None,
             name: format!("{image_type}_{}_{}", class.name(), definition.name),
             value,

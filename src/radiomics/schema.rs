@@ -1,5 +1,6 @@
 //! The parameter file: YAML to settings, with PyRadiomics' keys, types and ranges (its paramSchema.yaml).
 
+use super::filters::{ImageType, Lbp2dMethod, wavelet};
 use super::settings::{Bins, Class, Interpolator, ResegmentMode, Settings, Weighting};
 use super::{RadiomicsError, Value};
 use yaml_rust2::scanner::{Scanner, TokenType};
@@ -12,22 +13,11 @@ const DEPTH_MAX: usize = 32;
 /// Offsets of neighbors grow with the cube of this.
 const DISTANCE_MAX: i64 = 32;
 
-const IMAGE_TYPES: [&str; 10] =
-    ["Exponential", "Gradient", "LBP2D", "LBP3D", "LoG", "Logarithm", "Original", "Square", "SquareRoot", "Wavelet"];
-/// Keys of `setting` that only filters and vector masks read.
-const FILTER_KEYS: [&str; 11] = [
-    "label_channel",
-    "sigma",
-    "start_level",
-    "level",
-    "wavelet",
-    "gradientUseSpacing",
-    "lbp2DRadius",
-    "lbp2DSamples",
-    "lbp2DMethod",
-    "lbp3DLevels",
-    "lbp3DIcosphereRadius",
-];
+/// More levels of a wavelet or of spherical harmonics, or samples of a binary pattern, are refused.
+const LEVELS_MAX: i64 = 32;
+/// Vertices of the icosphere grow with 4 to this power.
+const SUBDIVISION_MAX: i64 = 5;
+
 const INTERPOLATORS: [&str; 10] = [
     "sitkNearestNeighbor",
     "sitkLinear",
@@ -63,11 +53,6 @@ pub(super) fn reported_defaults() -> Vec<(String, Value)> {
     ]
 }
 
-/// `{'Original': {}}`.
-pub(super) fn original_only() -> Value {
-    Value::Map(vec![("Original".into(), Value::Map(Vec::new()))])
-}
-
 /// Sets a key as Python's `dict.update` does: in its place, or at the end.
 pub(super) fn report(reported: &mut Vec<(String, Value)>, key: &str, value: Value) {
     match reported.iter_mut().find(|(name, _)| name == key) {
@@ -89,7 +74,7 @@ pub(super) fn read(text: &str, overrides: &[(String, Value)]) -> Result<Settings
         match (name.as_str(), part) {
             ("setting", Value::Map(entries)) => {
                 for (key, value) in entries {
-                    setting(&mut settings, key, value)?;
+                    setting(&mut settings, &format!("/setting/{key}"), key, value)?;
                     report(&mut settings.reported, key, value.clone());
                 }
             }
@@ -186,24 +171,35 @@ fn value(yaml: &Yaml, depth: usize) -> Result<Value, RadiomicsError> {
 }
 
 fn image_types(settings: &mut Settings, types: &[(String, Value)]) -> Result<(), RadiomicsError> {
+    let mut images = Vec::new();
     for (name, own) in types {
         let path = format!("/imageType/{name}");
-        if !IMAGE_TYPES.contains(&name.as_str()) {
+        let Some(image) = ImageType::ALL.into_iter().find(|i| i.name() == name) else {
             return Err(RadiomicsError::UnknownKey { path });
-        }
-        if name != "Original" {
+        };
+        if matches!(image, ImageType::LoG | ImageType::Lbp2d | ImageType::Lbp3d) {
             return Err(unsupported(&path));
         }
-        match own {
-            Value::Map(entries) if entries.is_empty() => {}
-            Value::Map(entries) => return Err(unsupported(&format!("{path}/{}", entries[0].0))),
-            other => return Err(bad(&path, other, "a map")),
+        let Value::Map(entries) = own else { return Err(bad(&path, own, "a map")) };
+        // Only a check: they are applied over the general settings, which may come later in the file.
+        let mut scratch = Settings::default();
+        for (key, value) in entries {
+            setting(&mut scratch, &format!("{path}/{key}"), key, value)?;
+            if key == "label" {
+                return Err(unsupported(&format!("{path}/{key}")));
+            }
         }
+        images.push((image, entries.clone()));
     }
-    if !types.is_empty() {
-        settings.image_types = Value::Map(types.to_vec());
+    if !images.is_empty() {
+        settings.images = images;
     }
     Ok(())
+}
+
+/// One key of an image type, over the general settings.
+pub(super) fn own_setting(settings: &mut Settings, key: &str, value: &Value) -> Result<(), RadiomicsError> {
+    setting(settings, &format!("/imageType/{key}"), key, value)
 }
 
 /// Returns whether shape2D is among them.
@@ -232,10 +228,9 @@ fn feature_classes(settings: &mut Settings, classes: &[(String, Value)]) -> Resu
     Ok(shape_2d)
 }
 
-/// One key of `setting`.
-fn setting(s: &mut Settings, key: &str, value: &Value) -> Result<(), RadiomicsError> {
-    let path = format!("/setting/{key}");
-    let k = Key { path: &path, value };
+/// One key of `setting`, or of an image type's own settings.
+fn setting(s: &mut Settings, path: &str, key: &str, value: &Value) -> Result<(), RadiomicsError> {
+    let k = Key { path, value };
     match key {
         "label" => s.label = k.int(1, i64::from(u32::MAX))? as u32,
         "binWidth" => {
@@ -289,8 +284,46 @@ fn setting(s: &mut Settings, key: &str, value: &Value) -> Result<(), RadiomicsEr
             })?
         }
         "gldm_a" => s.gldm_a = k.int(0, i64::from(i32::MAX))? as usize,
-        _ if FILTER_KEYS.contains(&key) || key == "lbp3DIcosphereSubdivision" => return Err(unsupported(&path)),
-        _ => return Err(RadiomicsError::UnknownKey { path }),
+        "label_channel" => return Err(unsupported(path)),
+        _ => return filter_setting(s, k, key),
+    }
+    Ok(())
+}
+
+/// A key that only filters read.
+fn filter_setting(s: &mut Settings, k: Key, key: &str) -> Result<(), RadiomicsError> {
+    let f = &mut s.filters;
+    match key {
+        "sigma" => {
+            let sigmas = k.list()?;
+            for value in sigmas {
+                Key { path: k.path, value }.positive()?;
+            }
+            f.sigmas = sigmas.to_vec();
+        }
+        "start_level" => f.start_level = k.int(0, LEVELS_MAX)? as usize,
+        "level" => f.levels = k.int(1, LEVELS_MAX)? as usize,
+        "wavelet" => {
+            let name = k.text()?;
+            let known = wavelet::bank(name).is_some();
+            f.wavelet = if known { name.into() } else { return Err(bad(k.path, k.value, "a discrete wavelet")) };
+        }
+        "gradientUseSpacing" => f.gradient_use_spacing = k.bool()?,
+        "lbp2DRadius" => f.lbp_2d_radius = k.positive()?,
+        "lbp2DSamples" => f.lbp_2d_samples = k.int(1, LEVELS_MAX)? as usize,
+        "lbp2DMethod" => {
+            f.lbp_2d_method = match k.text()? {
+                "default" => Lbp2dMethod::Default,
+                "ror" => Lbp2dMethod::Ror,
+                "uniform" => Lbp2dMethod::Uniform,
+                "var" => Lbp2dMethod::Var,
+                _ => return Err(bad(k.path, k.value, "default, ror, uniform or var")),
+            }
+        }
+        "lbp3DLevels" => f.lbp_3d_levels = k.int(1, LEVELS_MAX)? as usize,
+        "lbp3DIcosphereRadius" => f.lbp_3d_radius = k.positive()?,
+        "lbp3DIcosphereSubdivision" => f.lbp_3d_subdivision = k.int(0, SUBDIVISION_MAX)? as usize,
+        _ => return Err(RadiomicsError::UnknownKey { path: k.path.into() }),
     }
     Ok(())
 }
@@ -406,8 +439,7 @@ mod tests {
     #[test]
     fn what_is_not_computed_is_refused_by_name() {
         for text in [
-            "imageType: {Wavelet: {}}",
-            "setting: {sigma: [1.0]}",
+            "imageType: {Wavelet: {label: 2}}",
             "setting: {interpolator: sitkGaussian}",
             "voxelSetting: {kernelRadius: 1}",
             "{setting: {force2D: true}, featureClass: {shape2D: null}}",

@@ -1,5 +1,6 @@
 //! Settings of an extraction: PyRadiomics' parameter files, key for key. What is not computed is refused by name.
 
+use super::filters::{FilterSettings, ImageType};
 use super::table::{Definition, Offer};
 use super::{RadiomicsError, Value, firstorder, glcm, glrlm, glszm, neighborhood, schema, shape};
 use sha2::{Digest, Sha256};
@@ -165,10 +166,12 @@ pub struct Settings {
     pub gldm_a: usize,
     /// Classes and their listed features (none: the usual ones), in the order of the file.
     pub classes: Vec<(Class, Vec<String>)>,
+    /// Images that features are computed on, in the order of the file, and the settings that hold for each alone.
+    pub images: Vec<(ImageType, Vec<(String, Value)>)>,
+    /// What the filters read: `sigma`, `wavelet` and so on.
+    pub filters: FilterSettings,
     /// `setting` as PyRadiomics reports it: its defaults, then the keys of the file.
     pub(super) reported: Vec<(String, Value)>,
-    /// `imageType` as PyRadiomics reports it.
-    pub(super) image_types: Value,
 }
 
 impl Default for Settings {
@@ -200,8 +203,9 @@ impl Default for Settings {
             weighting: None,
             gldm_a: 0,
             classes: usual,
+            images: vec![(ImageType::Original, Vec::new())],
+            filters: FilterSettings::default(),
             reported: schema::reported_defaults(),
-            image_types: schema::original_only(),
         }
     }
 }
@@ -232,13 +236,14 @@ impl Settings {
 
     /// Everything that decides the values, one line each, whatever the file looked like.
     pub fn canonical_text(&self) -> String {
-        let Settings { reported: _, image_types: _, additional_info: _, .. } = self;
+        let Settings { reported: _, additional_info: _, .. } = self;
         let classes: Vec<String> =
             self.classes.iter().map(|(class, features)| format!("{}[{}]", class.name(), features.join(","))).collect();
         format!(
-            "metwatch.radiomics/1\nconvention pyradiomics-3.1.0\nimage original\nlabel {}\nbins {:?}\nminimum {} {:?}\n\
+            "metwatch.radiomics/1\nconvention pyradiomics-3.1.0\n{}label {}\nbins {:?}\nminimum {} {:?}\n\
              geometry {:?} {}\nnormalize {} {:?} {:?}\nresample {:?} {:?} {} {}\ndistances {:?}\nforce2d {} {}\n\
              resegment {:?} {:?} {}\nshift {:?}\nglcm {} {:?}\ngldm {}\nclasses {}\n",
+            self.images_text(),
             self.label,
             self.bins,
             self.minimum_dimensions,
@@ -264,6 +269,33 @@ impl Settings {
             self.gldm_a,
             classes.join(" "),
         )
+    }
+
+    /// The lines on image types; without filters their settings decide nothing.
+    fn images_text(&self) -> String {
+        let own = |own: &[(String, Value)]| Value::Map(own.to_vec()).to_python();
+        let lines: String = self
+            .images
+            .iter()
+            .map(|(image, settings)| match settings.as_slice() {
+                [] => format!("image {}\n", image.name().to_lowercase()),
+                settings => format!("image {} {}\n", image.name().to_lowercase(), own(settings)),
+            })
+            .collect();
+        let filtered = self.images.iter().any(|(image, _)| *image != ImageType::Original);
+        if filtered { format!("{lines}filters {:?}\n", self.filters) } else { lines }
+    }
+
+    /// The settings for one image type: its own override the general ones.
+    pub(super) fn with_own(&self, own: &[(String, Value)]) -> Result<Settings, RadiomicsError> {
+        let mut settings = self.clone();
+        own.iter().try_for_each(|(key, value)| schema::own_setting(&mut settings, key, value))?;
+        Ok(settings)
+    }
+
+    /// `imageType` as PyRadiomics reports it.
+    pub(super) fn image_types(&self) -> Value {
+        Value::Map(self.images.iter().map(|(i, own)| (i.name().into(), Value::Map(own.clone()))).collect())
     }
 
     /// SHA-256 of [`Settings::canonical_text`], in hexadecimal.
