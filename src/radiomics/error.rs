@@ -94,6 +94,9 @@ pub enum RadiomicsError {
         /// Voxels left.
         retained: usize,
     },
+    /// A region thicker than one plane, for shape2D.
+    #[error("Size of the mask in dimension %i is more than 1, cannot compute 2D shape")]
+    NotOnePlane,
     /// NaN or infinity where intensities are needed.
     #[error("the image holds values that are NaN or infinite {place}")]
     NotFinite {
@@ -142,6 +145,7 @@ impl Explain for RadiomicsError {
             Self::TooFewDimensions { .. } => "radiomics.too-few-dimensions",
             Self::TooSmall { .. } => "radiomics.too-small",
             Self::Resegmented { .. } => "radiomics.resegmented",
+            Self::NotOnePlane => "radiomics.not-one-plane",
             Self::NotFinite { .. } => "radiomics.not-finite",
             Self::TooManyLevels { .. } => "radiomics.too-many-levels",
             Self::GridTooLarge { .. } => "radiomics.grid-too-large",
@@ -164,6 +168,7 @@ impl Explain for RadiomicsError {
                 "check the segmentation, or lower minimumROIDimensions or minimumROISize"
             }
             Self::Resegmented { .. } => "widen resegmentRange",
+            Self::NotOnePlane => "give a mask of one slice, or leave shape2D out",
             Self::NotFinite { .. } => "replace NaN and infinite values",
             Self::TooManyLevels { .. } => "raise binWidth, or set binCount",
             Self::GridTooLarge { .. } => "raise resampledPixelSpacing, or check the mask",

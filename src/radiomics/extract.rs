@@ -6,7 +6,7 @@ use super::neighborhood::Neighborhoods;
 use super::region::{Bounds, Grid, Roi, check, crop, normalize, part, resegment};
 use super::settings::{Class, Settings};
 use super::table::{Diagnostics, Extraction, Feature, FeatureTable};
-use super::{RadiomicsError, Value, firstorder, glcm, glrlm, glszm, resample, shape};
+use super::{RadiomicsError, Value, firstorder, glcm, glrlm, glszm, resample, shape, shape2d};
 use crate::volume::{Image, Scalar, Volume, for_voxels};
 use ndarray::{Array3, ArrayView3, CowArray};
 use std::collections::BTreeSet;
@@ -143,7 +143,7 @@ fn measured<T: Scalar>(
     }
     let mut table = FeatureTable { rows: Vec::new(), settings_sha256: settings.sha256() };
     // PyRadiomics crops the mask of the shape to the box after re-segmentation as well.
-    shapes(shape_roi.as_ref().unwrap_or(&roi), bounds, settings, &mut table, &mut warnings);
+    shapes(shape_roi.as_ref().unwrap_or(&roi), bounds, settings, &mut table, &mut warnings)?;
     let view = image.voxels.view();
     let float32 = T::BYTES == 4 && !T::INTEGER;
     let values = part(&view, bounds).mapv(Scalar::as_f64);
@@ -157,12 +157,24 @@ fn spacing_zyx(roi: &Roi) -> [f64; 3] {
     [z, y, x]
 }
 
-fn shapes(roi: &Roi, bounds: Bounds, settings: &Settings, table: &mut FeatureTable, warnings: &mut Vec<String>) {
+fn shapes(
+    roi: &Roi,
+    bounds: Bounds,
+    settings: &Settings,
+    table: &mut FeatureTable,
+    warnings: &mut Vec<String>,
+) -> Result<(), RadiomicsError> {
+    let view = roi.inside.view();
+    let (mask, spacing) = (part(&view, bounds), spacing_zyx(roi));
     for (class, listed) in settings.classes.iter().filter(|(class, _)| *class == Class::Shape) {
-        let view = roi.inside.view();
-        let values = shape::compute(part(&view, bounds), spacing_zyx(roi));
-        append("original", *class, listed, values, table, warnings);
+        append("original", *class, listed, shape::compute(mask, spacing), table, warnings);
     }
+    for (class, listed) in settings.classes.iter().filter(|(class, _)| *class == Class::Shape2D) {
+        if let Some(values) = shape2d::compute(mask, spacing, settings, warnings)? {
+            append("original", *class, listed, values, table, warnings);
+        }
+    }
+    Ok(())
 }
 
 /// All classes but shape for one image type. `values`: shape (z, y, x) of the box.
@@ -197,7 +209,7 @@ fn classes(
             (Class::Glszm, _) => glszm::compute(&levels, settings),
             (Class::Gldm, Some(neighbors)) => neighbors.gldm(&levels),
             (Class::Ngtdm, Some(neighbors)) => neighbors.ngtdm(&levels),
-            (Class::Gldm | Class::Ngtdm | Class::Shape, _) => continue,
+            (Class::Gldm | Class::Ngtdm | Class::Shape | Class::Shape2D, _) => continue,
         };
         append(image_type, *class, listed, found, table, warnings);
     }

@@ -26,6 +26,7 @@ mod resample;
 mod schema;
 mod settings;
 mod shape;
+mod shape2d;
 mod size_matrix;
 mod table;
 mod value;

@@ -80,8 +80,8 @@ pub(super) fn report(reported: &mut Vec<(String, Value)>, key: &str, value: Valu
 pub(super) fn read(text: &str) -> Result<Settings, RadiomicsError> {
     let root = parse(text)?;
     let mut settings = Settings::default();
-    // Without `featureClass` PyRadiomics enables every class; shape2D then only counts with force2D.
-    let mut shape_2d = true;
+    // Without `featureClass` PyRadiomics enables every class, shape2D as well.
+    settings.classes = Class::ALL.map(|class| (class, Vec::new())).to_vec();
     let Value::Map(parts) = root else {
         return Err(bad("/", &root, "a map of setting, imageType, featureClass"));
     };
@@ -95,14 +95,11 @@ pub(super) fn read(text: &str) -> Result<Settings, RadiomicsError> {
             }
             ("imageType", Value::Map(types)) => image_types(&mut settings, types)?,
             ("featureClass", Value::Map(classes)) if classes.is_empty() => {}
-            ("featureClass", Value::Map(classes)) => shape_2d = feature_classes(&mut settings, classes)?,
+            ("featureClass", Value::Map(classes)) => feature_classes(&mut settings, classes)?,
             ("voxelSetting", _) => return Err(unsupported("/voxelSetting")),
             ("setting" | "imageType" | "featureClass", other) => return Err(bad(&format!("/{name}"), other, "a map")),
             _ => return Err(RadiomicsError::UnknownKey { path: format!("/{name}") }),
         }
-    }
-    if shape_2d && settings.force_2d {
-        return Err(unsupported("/featureClass/shape2D"));
     }
     Ok(settings)
 }
@@ -202,9 +199,7 @@ fn image_types(settings: &mut Settings, types: &[(String, Value)]) -> Result<(),
     Ok(())
 }
 
-/// Returns whether shape2D is among them.
-fn feature_classes(settings: &mut Settings, classes: &[(String, Value)]) -> Result<bool, RadiomicsError> {
-    let mut shape_2d = false;
+fn feature_classes(settings: &mut Settings, classes: &[(String, Value)]) -> Result<(), RadiomicsError> {
     settings.classes.clear();
     for (name, features) in classes {
         let path = format!("/featureClass/{name}");
@@ -214,10 +209,6 @@ fn feature_classes(settings: &mut Settings, classes: &[(String, Value)]) -> Resu
             other => return Err(bad(&path, other, "a list of features, or nothing")),
         };
         let Some(class) = Class::ALL.into_iter().find(|c| c.name() == name) else {
-            if name == "shape2D" {
-                shape_2d = true;
-                continue;
-            }
             return Err(RadiomicsError::UnknownKey { path });
         };
         if let Some(unknown) = listed.iter().find(|f| !class.definitions().iter().any(|d| d.name == *f)) {
@@ -225,7 +216,7 @@ fn feature_classes(settings: &mut Settings, classes: &[(String, Value)]) -> Resu
         }
         settings.classes.push((class, listed));
     }
-    Ok(shape_2d)
+    Ok(())
 }
 
 /// One key of `setting`.
@@ -402,7 +393,6 @@ mod tests {
             "setting: {sigma: [1.0]}",
             "setting: {interpolator: sitkGaussian}",
             "voxelSetting: {kernelRadius: 1}",
-            "{setting: {force2D: true}, featureClass: {shape2D: null}}",
         ] {
             assert!(matches!(read(text), Err(RadiomicsError::Unsupported { .. })), "{text}");
         }
