@@ -14,3 +14,4 @@ mod rooms;
 mod segment;
 mod statistics;
 mod store;
+mod voxel;

@@ -30,6 +30,16 @@ pub enum RadiomicsError {
         /// Path of the key, with its value where that decides.
         path: String,
     },
+    /// What is wrong in a parameter file, with its place.
+    #[error("line {line}: {source}{}", nearest.as_ref().map_or(String::new(), |name| format!(" (did you mean {name}?)")))]
+    InFile {
+        /// From 1.
+        line: usize,
+        /// The known name that is nearest to a misspelt one.
+        nearest: Option<String>,
+        /// What is wrong.
+        source: Box<RadiomicsError>,
+    },
     /// The mask holds nothing.
     #[error("no labels found in this mask: nothing is segmented")]
     EmptyMask,
@@ -94,6 +104,9 @@ pub enum RadiomicsError {
         /// Voxels left.
         retained: usize,
     },
+    /// A region thicker than one plane, for shape2D.
+    #[error("Size of the mask in dimension %i is more than 1, cannot compute 2D shape")]
+    NotOnePlane,
     /// NaN or infinity where intensities are needed.
     #[error("the image holds values that are NaN or infinite {place}")]
     NotFinite {
@@ -133,6 +146,7 @@ impl Explain for RadiomicsError {
             Self::UnknownKey { .. } => "radiomics.unknown-key",
             Self::BadValue { .. } => "radiomics.bad-value",
             Self::Unsupported { .. } => "radiomics.unsupported",
+            Self::InFile { source, .. } => source.code(),
             Self::EmptyMask => "radiomics.empty-mask",
             Self::MissingLabel { .. } => "radiomics.missing-label",
             Self::SizeMismatch { .. } => "radiomics.size-mismatch",
@@ -142,6 +156,7 @@ impl Explain for RadiomicsError {
             Self::TooFewDimensions { .. } => "radiomics.too-few-dimensions",
             Self::TooSmall { .. } => "radiomics.too-small",
             Self::Resegmented { .. } => "radiomics.resegmented",
+            Self::NotOnePlane => "radiomics.not-one-plane",
             Self::NotFinite { .. } => "radiomics.not-finite",
             Self::TooManyLevels { .. } => "radiomics.too-many-levels",
             Self::GridTooLarge { .. } => "radiomics.grid-too-large",
@@ -155,6 +170,7 @@ impl Explain for RadiomicsError {
             Self::UnknownKey { .. } => "correct the spelling: keys are those of PyRadiomics 3.1.0",
             Self::BadValue { .. } => "correct the value",
             Self::Unsupported { .. } => "remove the key, or compute these features with PyRadiomics",
+            Self::InFile { source, .. } => source.advice(),
             Self::EmptyMask => "check that the mask belongs to this image",
             Self::MissingLabel { .. } => "choose one of the labels that are present",
             Self::SizeMismatch { .. } => "give the mask of this image, or set correctMask: true",
@@ -164,6 +180,7 @@ impl Explain for RadiomicsError {
                 "check the segmentation, or lower minimumROIDimensions or minimumROISize"
             }
             Self::Resegmented { .. } => "widen resegmentRange",
+            Self::NotOnePlane => "give a mask of one slice, or leave shape2D out",
             Self::NotFinite { .. } => "replace NaN and infinite values",
             Self::TooManyLevels { .. } => "raise binWidth, or set binCount",
             Self::GridTooLarge { .. } => "raise resampledPixelSpacing, or check the mask",

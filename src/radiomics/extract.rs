@@ -7,7 +7,7 @@ use super::neighborhood::Neighborhoods;
 use super::region::{Bounds, Grid, Roi, check, crop, normalize, part, resegment};
 use super::settings::{Class, Settings};
 use super::table::{Diagnostics, Extraction, Feature, FeatureTable};
-use super::{RadiomicsError, Value, firstorder, glcm, glrlm, glszm, resample, shape};
+use super::{RadiomicsError, Value, firstorder, glcm, glrlm, glszm, resample, shape, shape2d};
 use crate::volume::{Image, Scalar, Volume, for_voxels};
 use ndarray::{Array3, ArrayView3, CowArray};
 use rayon::prelude::*;
@@ -145,7 +145,7 @@ fn measured<T: Scalar>(
     }
     let mut table = FeatureTable { rows: Vec::new(), settings_sha256: settings.sha256() };
     // PyRadiomics crops the mask of the shape to the box after re-segmentation as well.
-    shapes(shape_roi.as_ref().unwrap_or(&roi), bounds, settings, &mut table, &mut warnings);
+    shapes(shape_roi.as_ref().unwrap_or(&roi), bounds, settings, &mut table, &mut warnings)?;
     for (mut rows, mut said) in filtered(image, &roi, bounds, settings)? {
         table.rows.append(&mut rows);
         warnings.append(&mut said);
@@ -159,12 +159,24 @@ fn spacing_zyx(roi: &Roi) -> [f64; 3] {
     [z, y, x]
 }
 
-fn shapes(roi: &Roi, bounds: Bounds, settings: &Settings, table: &mut FeatureTable, warnings: &mut Vec<String>) {
+fn shapes(
+    roi: &Roi,
+    bounds: Bounds,
+    settings: &Settings,
+    table: &mut FeatureTable,
+    warnings: &mut Vec<String>,
+) -> Result<(), RadiomicsError> {
+    let view = roi.inside.view();
+    let (mask, spacing) = (part(&view, bounds), spacing_zyx(roi));
     for (class, listed) in settings.classes.iter().filter(|(class, _)| *class == Class::Shape) {
-        let view = roi.inside.view();
-        let values = shape::compute(part(&view, bounds), spacing_zyx(roi));
-        append("original", *class, listed, values, &mut table.rows, warnings);
+        append("original", *class, listed, shape::compute(mask, spacing), &mut table.rows, warnings);
     }
+    for (class, listed) in settings.classes.iter().filter(|(class, _)| *class == Class::Shape2D) {
+        if let Some(values) = shape2d::compute(mask, spacing, settings, warnings)? {
+            append("original", *class, listed, values, &mut table.rows, warnings);
+        }
+    }
+    Ok(())
 }
 
 /// What one image gives: its features and warnings.
@@ -213,7 +225,7 @@ fn classes(image: &Filtered, roi: &Roi, bounds: Bounds, settings: &Settings) -> 
             (Class::Glszm, _) => glszm::compute(&levels, settings),
             (Class::Gldm, Some(neighbors)) => neighbors.gldm(&levels),
             (Class::Ngtdm, Some(neighbors)) => neighbors.ngtdm(&levels),
-            (Class::Gldm | Class::Ngtdm | Class::Shape, _) => continue,
+            (Class::Gldm | Class::Ngtdm | Class::Shape | Class::Shape2D, _) => continue,
         };
         append(&image.name, *class, listed, found, &mut rows, &mut warnings);
     }

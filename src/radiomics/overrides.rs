@@ -43,6 +43,17 @@ const TYPES: [(&str, Type, bool); 37] = [
     ("gldm_a", Type::Int, false),
 ];
 
+/// The names of [`TYPES`].
+pub(super) const SETTING_NAMES: [&str; 37] = {
+    let mut names = [""; 37];
+    let mut at = 0;
+    while at < names.len() {
+        names[at] = TYPES[at].0;
+        at += 1;
+    }
+    names
+};
+
 #[derive(Clone, Copy)]
 enum Type {
     Int,

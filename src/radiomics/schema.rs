@@ -2,6 +2,8 @@
 
 use super::filters::{ImageType, Lbp2dMethod, wavelet};
 use super::settings::{Bins, Class, Interpolator, ResegmentMode, Settings, Weighting};
+use super::lines::{line_of, nearest};
+use super::overrides::SETTING_NAMES;
 use super::{RadiomicsError, Value};
 use yaml_rust2::scanner::{Scanner, TokenType};
 use yaml_rust2::{Yaml, YamlLoader};
@@ -63,14 +65,45 @@ pub(super) fn report(reported: &mut Vec<(String, Value)>, key: &str, value: Valu
 
 /// Reads a parameter file; see [`Settings::from_yaml`] and [`Settings::with_overrides`].
 pub(super) fn read(text: &str, overrides: &[(String, Value)]) -> Result<Settings, RadiomicsError> {
-    let root = parse(text)?;
-    let mut settings = Settings::default();
-    // Without `featureClass` PyRadiomics enables every class; shape2D then only counts with force2D.
-    let mut shape_2d = true;
-    let Value::Map(parts) = root else {
-        return Err(bad("/", &root, "a map of setting, imageType, featureClass"));
+    let mut settings = from_value(&parse(text)?).map_err(|error| located(text, error))?;
+    for (key, value) in overrides {
+        setting(&mut settings, &format!("/setting/{key}"), key, value)?;
+        report(&mut settings.reported, key, value.clone());
+    }
+    Ok(settings)
+}
+
+/// The error with the line of the file that it is about and, for a misspelt name, the nearest one.
+fn located(text: &str, error: RadiomicsError) -> RadiomicsError {
+    let (RadiomicsError::UnknownKey { path }
+    | RadiomicsError::BadValue { path, .. }
+    | RadiomicsError::Unsupported { path }) = &error
+    else {
+        return error;
     };
-    for (name, part) in &parts {
+    let Some(line) = line_of(text, path) else { return error };
+    let (parent, name) = path.rsplit_once('/').unwrap_or(("", path));
+    let class = Class::ALL.into_iter().find(|class| parent.strip_prefix("/featureClass/") == Some(class.name()));
+    let known: Vec<&str> = match (parent, class) {
+        _ if !matches!(error, RadiomicsError::UnknownKey { .. }) => Vec::new(),
+        (_, Some(class)) => class.definitions().iter().map(|d| d.name).collect(),
+        ("", _) => vec!["setting", "voxelSetting", "imageType", "featureClass"],
+        ("/imageType", _) => IMAGE_TYPES.to_vec(),
+        ("/featureClass", _) => Class::ALL.map(Class::name).to_vec(),
+        _ => SETTING_NAMES.to_vec(),
+    };
+    let nearest = nearest(name, known.into_iter()).map(String::from);
+    RadiomicsError::InFile { line, nearest, source: Box::new(error) }
+}
+
+fn from_value(root: &Value) -> Result<Settings, RadiomicsError> {
+    let mut settings = Settings::default();
+    // Without `featureClass` PyRadiomics enables every class, shape2D as well.
+    settings.classes = Class::ALL.map(|class| (class, Vec::new())).to_vec();
+    let Value::Map(parts) = root else {
+        return Err(bad("/", root, "a map of setting, imageType, featureClass"));
+    };
+    for (name, part) in parts {
         match (name.as_str(), part) {
             ("setting", Value::Map(entries)) => {
                 for (key, value) in entries {
@@ -80,18 +113,11 @@ pub(super) fn read(text: &str, overrides: &[(String, Value)]) -> Result<Settings
             }
             ("imageType", Value::Map(types)) => image_types(&mut settings, types)?,
             ("featureClass", Value::Map(classes)) if classes.is_empty() => {}
-            ("featureClass", Value::Map(classes)) => shape_2d = feature_classes(&mut settings, classes)?,
+            ("featureClass", Value::Map(classes)) => feature_classes(&mut settings, classes)?,
             ("voxelSetting", _) => return Err(unsupported("/voxelSetting")),
             ("setting" | "imageType" | "featureClass", other) => return Err(bad(&format!("/{name}"), other, "a map")),
             _ => return Err(RadiomicsError::UnknownKey { path: format!("/{name}") }),
         }
-    }
-    for (key, value) in overrides {
-        setting(&mut settings, key, value)?;
-        report(&mut settings.reported, key, value.clone());
-    }
-    if shape_2d && settings.force_2d {
-        return Err(unsupported("/featureClass/shape2D"));
     }
     Ok(settings)
 }
@@ -202,9 +228,7 @@ pub(super) fn own_setting(settings: &mut Settings, key: &str, value: &Value) -> 
     setting(settings, &format!("/imageType/{key}"), key, value)
 }
 
-/// Returns whether shape2D is among them.
-fn feature_classes(settings: &mut Settings, classes: &[(String, Value)]) -> Result<bool, RadiomicsError> {
-    let mut shape_2d = false;
+fn feature_classes(settings: &mut Settings, classes: &[(String, Value)]) -> Result<(), RadiomicsError> {
     settings.classes.clear();
     for (name, features) in classes {
         let path = format!("/featureClass/{name}");
@@ -214,10 +238,6 @@ fn feature_classes(settings: &mut Settings, classes: &[(String, Value)]) -> Resu
             other => return Err(bad(&path, other, "a list of features, or nothing")),
         };
         let Some(class) = Class::ALL.into_iter().find(|c| c.name() == name) else {
-            if name == "shape2D" {
-                shape_2d = true;
-                continue;
-            }
             return Err(RadiomicsError::UnknownKey { path });
         };
         if let Some(unknown) = listed.iter().find(|f| !class.definitions().iter().any(|d| d.name == *f)) {
@@ -225,7 +245,7 @@ fn feature_classes(settings: &mut Settings, classes: &[(String, Value)]) -> Resu
         }
         settings.classes.push((class, listed));
     }
-    Ok(shape_2d)
+    Ok(())
 }
 
 /// One key of `setting`, or of an image type's own settings.
@@ -442,7 +462,6 @@ mod tests {
             "imageType: {Wavelet: {label: 2}}",
             "setting: {interpolator: sitkGaussian}",
             "voxelSetting: {kernelRadius: 1}",
-            "{setting: {force2D: true}, featureClass: {shape2D: null}}",
         ] {
             assert!(matches!(read(text), Err(RadiomicsError::Unsupported { .. })), "{text}");
         }

@@ -2,7 +2,7 @@
 
 use super::filters::{FilterSettings, ImageType};
 use super::table::{Definition, Offer};
-use super::{RadiomicsError, Value, firstorder, glcm, glrlm, glszm, neighborhood, schema, shape};
+use super::{RadiomicsError, Value, firstorder, glcm, glrlm, glszm, neighborhood, schema, shape, shape2d};
 use sha2::{Digest, Sha256};
 
 /// A family of features.
@@ -22,12 +22,22 @@ pub enum Class {
     Ngtdm,
     /// `shape`.
     Shape,
+    /// `shape2D`.
+    Shape2D,
 }
 
 impl Class {
     /// All classes in PyRadiomics' order.
-    pub const ALL: [Class; 7] =
-        [Class::FirstOrder, Class::Glcm, Class::Gldm, Class::Glrlm, Class::Glszm, Class::Ngtdm, Class::Shape];
+    pub const ALL: [Class; 8] = [
+        Class::FirstOrder,
+        Class::Glcm,
+        Class::Gldm,
+        Class::Glrlm,
+        Class::Glszm,
+        Class::Ngtdm,
+        Class::Shape,
+        Class::Shape2D,
+    ];
 
     /// The name in parameter files and feature names.
     pub fn name(self) -> &'static str {
@@ -39,6 +49,7 @@ impl Class {
             Class::Glszm => "glszm",
             Class::Ngtdm => "ngtdm",
             Class::Shape => "shape",
+            Class::Shape2D => "shape2D",
         }
     }
 
@@ -52,6 +63,7 @@ impl Class {
             Class::Glszm => &glszm::FEATURES,
             Class::Ngtdm => &neighborhood::NGTDM,
             Class::Shape => &shape::FEATURES,
+            Class::Shape2D => &shape2d::FEATURES,
         }
     }
 }
@@ -176,7 +188,8 @@ pub struct Settings {
 
 impl Default for Settings {
     fn default() -> Settings {
-        let usual = Class::ALL.map(|class| (class, Vec::new())).to_vec();
+        // PyRadiomics without a parameter file leaves shape2D out; with one that lists no class it counts.
+        let usual = Class::ALL.into_iter().filter(|class| *class != Class::Shape2D).map(|class| (class, Vec::new()));
         Settings {
             label: 1,
             bins: Bins::Width(25.0),
@@ -202,7 +215,7 @@ impl Default for Settings {
             symmetrical_glcm: true,
             weighting: None,
             gldm_a: 0,
-            classes: usual,
+            classes: usual.collect(),
             images: vec![(ImageType::Original, Vec::new())],
             filters: FilterSettings::default(),
             reported: schema::reported_defaults(),

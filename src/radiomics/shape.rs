@@ -166,7 +166,7 @@ fn diameters(mut vertices: Vec<[i32; 3]>, spacing: [f64; 3]) -> [f64; 4] {
 }
 
 /// Largest squared distance between points given in half voxels.
-fn farthest(points: &[[i32; 3]], spacing: [f64; 3]) -> f64 {
+pub(super) fn farthest(points: &[[i32; 3]], spacing: [f64; 3]) -> f64 {
     let place = |p: &[i32; 3]| -> [f64; 3] { std::array::from_fn(|d| f64::from(p[d]) * 0.5 * spacing[d]) };
     let mut middle = [0.0; 3];
     for p in points {
@@ -194,7 +194,7 @@ fn farthest(points: &[[i32; 3]], spacing: [f64; 3]) -> f64 {
 }
 
 /// Corners of the convex hull of points in one plane, sorted by the other two axes (monotone chain).
-fn hull(sorted: &[[i32; 3]], axis: usize) -> Vec<[i32; 3]> {
+pub(super) fn hull(sorted: &[[i32; 3]], axis: usize) -> Vec<[i32; 3]> {
     let (u, v) = ((axis + 1) % 3, (axis + 2) % 3);
     let turn = |o: &[i32; 3], a: &[i32; 3], b: &[i32; 3]| {
         i64::from(a[u] - o[u]) * i64::from(b[v] - o[v]) - i64::from(a[v] - o[v]) * i64::from(b[u] - o[u])
@@ -217,7 +217,7 @@ fn hull(sorted: &[[i32; 3]], axis: usize) -> Vec<[i32; 3]> {
 }
 
 /// Eigenvalues, ascending, of the covariance of the voxel centers in mm.
-fn axes(mask: ArrayView3<bool>, spacing: [f64; 3]) -> [f64; 3] {
+pub(super) fn axes(mask: ArrayView3<bool>, spacing: [f64; 3]) -> [f64; 3] {
     let (mut n, mut sum, mut products) = (0i64, [0i64; 3], [[0i64; 3]; 3]);
     for ((z, y, x), inside) in mask.indexed_iter() {
         if *inside {
