@@ -31,14 +31,14 @@ pub enum RadiomicsError {
         path: String,
     },
     /// What is wrong in a parameter file, with its place.
-    #[error("line {line}: {source}{}", nearest.as_ref().map_or(String::new(), |name| format!(" (did you mean {name}?)")))]
+    #[error("line {line}: {what}{}", nearest.as_ref().map_or(String::new(), |name| format!(" (did you mean {name}?)")))]
     InFile {
         /// From 1.
         line: usize,
         /// The known name that is nearest to a misspelt one.
         nearest: Option<String>,
         /// What is wrong.
-        source: Box<RadiomicsError>,
+        what: Box<RadiomicsError>,
     },
     /// The mask holds nothing.
     #[error("no labels found in this mask: nothing is segmented")]
@@ -60,10 +60,19 @@ pub enum RadiomicsError {
         mask: [usize; 3],
     },
     /// Image and mask lie at different places.
-    #[error("image and mask do not occupy the same physical space (within the tolerance {tolerance})")]
+    #[error(
+        "image and mask do not occupy the same physical space (within the tolerance {tolerance}): they are apart by up to \
+         {origin_mm:.3e} mm in origin, {spacing_mm:.3e} mm in spacing, {cosine:.3e} in direction cosines"
+    )]
     GeometryMismatch {
         /// `geometryTolerance`.
         tolerance: f64,
+        /// Largest difference of the origins along an axis.
+        origin_mm: f64,
+        /// Largest difference of the spacings.
+        spacing_mm: f64,
+        /// Largest difference of the direction cosines.
+        cosine: f64,
     },
     /// The region reaches beyond the image.
     #[error(
@@ -146,7 +155,7 @@ impl Explain for RadiomicsError {
             Self::UnknownKey { .. } => "radiomics.unknown-key",
             Self::BadValue { .. } => "radiomics.bad-value",
             Self::Unsupported { .. } => "radiomics.unsupported",
-            Self::InFile { source, .. } => source.code(),
+            Self::InFile { what, .. } => what.code(),
             Self::EmptyMask => "radiomics.empty-mask",
             Self::MissingLabel { .. } => "radiomics.missing-label",
             Self::SizeMismatch { .. } => "radiomics.size-mismatch",
@@ -170,7 +179,7 @@ impl Explain for RadiomicsError {
             Self::UnknownKey { .. } => "correct the spelling: keys are those of PyRadiomics 3.1.0",
             Self::BadValue { .. } => "correct the value",
             Self::Unsupported { .. } => "remove the key, or compute these features with PyRadiomics",
-            Self::InFile { source, .. } => source.advice(),
+            Self::InFile { what, .. } => what.advice(),
             Self::EmptyMask => "check that the mask belongs to this image",
             Self::MissingLabel { .. } => "choose one of the labels that are present",
             Self::SizeMismatch { .. } => "give the mask of this image, or set correctMask: true",

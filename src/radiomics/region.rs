@@ -98,13 +98,14 @@ fn same_grid(image: &Geometry, mask: &Geometry, tolerance: f64) -> Result<(), Ra
     if image.size != mask.size {
         return Err(RadiomicsError::SizeMismatch { image: image.size, mask: mask.size });
     }
-    let far = |a: &[f64; 3], b: &[f64; 3], tolerance: f64| a.iter().zip(b).any(|(a, b)| (a - b).abs() > tolerance);
+    let apart = |a: &[f64; 3], b: &[f64; 3]| a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
     let length = tolerance * image.spacing_mm[0];
-    if far(&image.origin_mm, &mask.origin_mm, length)
-        || far(&image.spacing_mm, &mask.spacing_mm, length)
-        || image.direction.iter().zip(&mask.direction).any(|(a, b)| far(a, b, tolerance))
-    {
-        return Err(RadiomicsError::GeometryMismatch { tolerance });
+    let origin_mm = apart(&image.origin_mm, &mask.origin_mm);
+    let spacing_mm = apart(&image.spacing_mm, &mask.spacing_mm);
+    let cosine = image.direction.iter().zip(&mask.direction).map(|(a, b)| apart(a, b)).fold(0.0, f64::max);
+    // Written so that a NaN counts as apart.
+    if !(origin_mm <= length && spacing_mm <= length && cosine <= tolerance) {
+        return Err(RadiomicsError::GeometryMismatch { tolerance, origin_mm, spacing_mm, cosine });
     }
     Ok(())
 }

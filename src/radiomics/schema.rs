@@ -88,12 +88,12 @@ fn located(text: &str, error: RadiomicsError) -> RadiomicsError {
         _ if !matches!(error, RadiomicsError::UnknownKey { .. }) => Vec::new(),
         (_, Some(class)) => class.definitions().iter().map(|d| d.name).collect(),
         ("", _) => vec!["setting", "voxelSetting", "imageType", "featureClass"],
-        ("/imageType", _) => IMAGE_TYPES.to_vec(),
+        ("/imageType", _) => ImageType::ALL.map(ImageType::name).to_vec(),
         ("/featureClass", _) => Class::ALL.map(Class::name).to_vec(),
         _ => SETTING_NAMES.to_vec(),
     };
     let nearest = nearest(name, known.into_iter()).map(String::from);
-    RadiomicsError::InFile { line, nearest, source: Box::new(error) }
+    RadiomicsError::InFile { line, nearest, what: Box::new(error) }
 }
 
 fn from_value(root: &Value) -> Result<Settings, RadiomicsError> {
