@@ -103,8 +103,7 @@ fn same_grid(image: &Geometry, mask: &Geometry, tolerance: f64) -> Result<(), Ra
     let origin_mm = apart(&image.origin_mm, &mask.origin_mm);
     let spacing_mm = apart(&image.spacing_mm, &mask.spacing_mm);
     let cosine = image.direction.iter().zip(&mask.direction).map(|(a, b)| apart(a, b)).fold(0.0, f64::max);
-    // Written so that a NaN counts as apart.
-    if !(origin_mm <= length && spacing_mm <= length && cosine <= tolerance) {
+    if origin_mm > length || spacing_mm > length || cosine > tolerance {
         return Err(RadiomicsError::GeometryMismatch { tolerance, origin_mm, spacing_mm, cosine });
     }
     Ok(())
