@@ -1,9 +1,9 @@
 //! The parameter file: YAML to settings, with PyRadiomics' keys, types and ranges (its paramSchema.yaml).
 
 use super::filters::{ImageType, Lbp2dMethod, wavelet};
-use super::settings::{Bins, Class, Interpolator, ResegmentMode, Settings, Weighting};
 use super::lines::{line_of, nearest};
 use super::overrides::SETTING_NAMES;
+use super::settings::{Bins, Class, Interpolator, ResegmentMode, Settings, Weighting};
 use super::{RadiomicsError, Value};
 use yaml_rust2::scanner::{Scanner, TokenType};
 use yaml_rust2::{Yaml, YamlLoader};

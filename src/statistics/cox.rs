@@ -288,7 +288,9 @@ fn transformed(time: &[f64], event: &[u8], scale: TimeScale) -> Result<Vec<f64>,
         TimeScale::Identity => {}
         TimeScale::Log => {
             if let Some(row) = time.iter().position(|&t| t == 0.0) {
-                return Err(StatisticsError::Degenerate { what: format!("row {row} has time 0, which has no logarithm") });
+                return Err(StatisticsError::Degenerate {
+                    what: format!("row {row} has time 0, which has no logarithm"),
+                });
             }
             g.iter_mut().for_each(|t| *t = t.ln());
         }

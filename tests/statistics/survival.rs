@@ -140,7 +140,8 @@ fn design(names: &[&str], data: &Cohort) -> Array2<f64> {
     let column = |name: &str| match data.columns.get(name) {
         Some(cells) => numbers(cells),
         None => {
-            let (factor, level) = data.columns.keys().find_map(|c| name.strip_prefix(c.as_str()).map(|l| (c, l))).unwrap();
+            let (factor, level) =
+                data.columns.keys().find_map(|c| name.strip_prefix(c.as_str()).map(|l| (c, l))).unwrap();
             data.columns[factor].iter().map(|cell| f64::from(u8::from(cell == level))).collect()
         }
     };

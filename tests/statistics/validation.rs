@@ -44,8 +44,8 @@ fn roc_curves_are_those_of_proc() {
         close(name, curve.sensitivities[best], at(youden, "sensitivity"), 1e-13);
         close(name, curve.specificities[best], at(youden, "specificity"), 1e-13);
         let table = Classification::at(&outcome, &scores, curve.thresholds[best], direction).unwrap();
-        let counts =
-            [table.true_positives, table.true_negatives, table.false_positives, table.false_negatives].map(|v| v as f64);
+        let counts = [table.true_positives, table.true_negatives, table.false_positives, table.false_negatives]
+            .map(|v| v as f64);
         all_close(name, &counts, &["tp", "tn", "fp", "fn"].map(|k| at(youden, k)), 0.0);
         let shares = [table.ppv(), table.npv(), table.accuracy(), table.sensitivity(), table.specificity()];
         let keys = ["ppv", "npv", "accuracy", "sensitivity", "specificity"];
@@ -63,8 +63,7 @@ fn roc_curves_are_those_of_proc() {
         close(name, curve.sensitivity_at(0.9), at(marker, "sens_at_spec_0p9"), 1e-12);
         let (cases, controls): (Vec<_>, Vec<_>) = outcome.iter().zip(&scores).partition(|(y, _)| **y);
         let values = |rows: Vec<(&bool, &f64)>| rows.into_iter().map(|(_, s)| *s).collect::<Vec<f64>>();
-        let test =
-            hypothesis::wilcoxon(&values(cases), &values(controls), hypothesis::RankMethod::Normal).unwrap();
+        let test = hypothesis::wilcoxon(&values(cases), &values(controls), hypothesis::RankMethod::Normal).unwrap();
         close(name, test.p, at(marker, "mannwhitney_p"), 1e-10);
     }
 }
@@ -111,8 +110,7 @@ fn decision_curves_are_those_of_dcurves() {
         close("prevalence", curve.prevalence, at(&case, "prevalence"), 1e-13);
         // The same models in the calibration case, over a finer grid.
         let finer = &expected("calibration_wdbc")[format!("decision_curve_{name}")];
-        let curve =
-            decision_curve::binary(&outcome, &numbers(&data[name]), &list(&finer["threshold"]), None).unwrap();
+        let curve = decision_curve::binary(&outcome, &numbers(&data[name]), &list(&finer["threshold"]), None).unwrap();
         let benefit: Vec<f64> = curve.net_benefit.iter().map(|v| v.unwrap()).collect();
         all_close(name, &benefit, &list(&finer["net_benefit"]), 1e-11);
         all_close("all", &curve.net_benefit_all, &list(&finer["net_benefit_all"]), 1e-11);

@@ -22,16 +22,20 @@ use std::sync::Mutex;
 #[command(
     infer_long_args = true,
     version = concat!(env!("CARGO_PKG_VERSION"), " (as PyRadiomics 3.1.0)"),
-    after_help = "Exit code: 0 done (also where single cases failed: see stderr), 1 input not recognized, 2 usage, 3 error."
+    after_help = "Exit code: 0 done (also where cases failed: see stderr; with --json, 3 if the only case failed), \
+                  1 input not recognized, 2 usage, 3 error."
 )]
 pub struct Args {
     /// Image (.nii, .nii.gz, .nrrd, a DICOM folder) or a list of cases (.csv with columns Image, Mask and, if wanted, Label,
     /// Label_channel, ROI and setting:NAME; paths relative to it, other columns are copied)
-    #[arg(value_name = "IMAGE|LIST")]
-    input: PathBuf,
+    #[arg(value_name = "IMAGE|LIST", required_unless_present = "batch")]
+    input: Option<PathBuf>,
     /// Mask on the grid of the image: the same formats, a DICOM RT Structure Set or a DICOM Segmentation; ignored with a list
     #[arg(value_name = "MASK")]
     mask: Option<PathBuf>,
+    /// A list of cases, whatever its name ends in
+    #[arg(long, value_name = "LIST", conflicts_with = "input")]
+    batch: Option<PathBuf>,
     /// Parameter file of PyRadiomics, YAML or JSON
     #[arg(long, short = 'p', visible_alias = "params", value_name = "FILE")]
     param: Option<PathBuf>,
@@ -99,8 +103,10 @@ enum ExtractError {
     NoMask,
     #[error("Required column \"{0}\" not present in input, unable to extract features...")]
     Column(&'static str),
-    #[error("the list {} holds no case", .0.display())]
-    NoCase(PathBuf),
+    #[error("the list holds no case")]
+    NoCase,
+    #[error("no features were computed: see above")]
+    Failed,
     #[error("the computing threads could not be started")]
     Threads(#[from] rayon::ThreadPoolBuildError),
 }
@@ -110,7 +116,8 @@ impl Explain for ExtractError {
         match self {
             Self::NoMask => "extract.no-mask",
             Self::Column(_) => "extract.column",
-            Self::NoCase(_) => "extract.no-case",
+            Self::NoCase => "extract.no-case",
+            Self::Failed => "extract.failed",
             Self::Threads(_) => "extract.threads",
         }
     }
@@ -119,7 +126,8 @@ impl Explain for ExtractError {
         match self {
             Self::NoMask => "give an image and a mask, or a list of cases as .csv",
             Self::Column(_) => "give a CSV file whose header holds Image and Mask",
-            Self::NoCase(_) => "add a row with Image and Mask",
+            Self::NoCase => "add a row with Image and Mask",
+            Self::Failed => "correct what the message above names",
             Self::Threads(_) => "choose fewer --jobs",
         }
     }
@@ -143,10 +151,11 @@ pub fn long_flags(arguments: impl Iterator<Item = std::ffi::OsString>) -> Vec<st
 /// Runs the command.
 pub fn run(args: Args) -> Result<(), Failure> {
     let log = Log::new(args.verbosity, args.logging_level, args.log_file.as_deref())?;
-    let cases = match (is_list(&args.input), &args.mask) {
-        (true, _) => list::read(&args.input, &log)?,
-        (false, Some(mask)) => vec![Case::single(&args.input, mask)],
-        (false, None) => return Err(ExtractError::NoMask.into()),
+    let list = args.batch.as_deref().or(args.input.as_deref().filter(|path| is_list(path)));
+    let cases = match (list, &args.input, &args.mask) {
+        (Some(list), _, _) => list::read(list, &log)?,
+        (None, Some(image), Some(mask)) => vec![Case::single(image, mask)],
+        _ => return Err(ExtractError::NoMask.into()),
     };
     let text = args.param.as_deref().map(read_file).transpose()?;
     let text = text.as_deref().map(String::from_utf8_lossy);
@@ -166,7 +175,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
     // Said once, before the first case is read.
     Settings::with_overrides(text.as_deref(), &overrides).map_err(Failure::error)?;
     if cases.is_empty() {
-        return Err(Failure::error(ExtractError::NoCase(args.input)));
+        return Err(Failure::error(ExtractError::NoCase));
     }
     let work = Work {
         parameters: text.as_deref(),
@@ -182,7 +191,13 @@ pub fn run(args: Args) -> Result<(), Failure> {
         None if args.json => Format::Lines,
         None => args.out.as_deref().map_or(Format::Txt, Format::of),
     };
-    output::write(&outcomes, format, args.format_path, args.skip_nans, &args.input, args.out.as_deref())
+    let start = list.and_then(Path::parent).unwrap_or(Path::new(""));
+    output::write(&outcomes, format, args.format_path, args.skip_nans, start, args.out.as_deref())?;
+    // A script that asks for JSON is ours, and learns it from the exit code too.
+    match outcomes.as_slice() {
+        [only] if args.json && only.failure.is_some() => Err(Failure::error(ExtractError::Failed)),
+        _ => Ok(()),
+    }
 }
 
 fn is_list(path: &Path) -> bool {
