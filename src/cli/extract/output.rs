@@ -54,8 +54,7 @@ pub fn write(
     input: &Path,
     out: Option<&Path>,
 ) -> Result<(), Failure> {
-    let start =
-        if super::is_list(input) { absolute(input.parent().unwrap_or(Path::new(""))) } else { absolute(Path::new("")) };
+    let start = absolute(start);
     let rows: Vec<Row> = outcomes.iter().map(|outcome| formatted(&outcome.row, style, &start, skip_nans)).collect();
     // The header is that of the whole first case, NaN or not.
     let text = match format {
