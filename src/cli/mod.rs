@@ -7,6 +7,7 @@ mod analyze;
 mod check;
 mod demo;
 mod extract;
+mod ibsi;
 mod load;
 mod phantom;
 mod score;
@@ -43,6 +44,8 @@ enum Command {
     Segment(segment::Args),
     /// Computes radiomics of an image and a mask, as PyRadiomics does
     Extract(extract::Args),
+    /// Holds every published value of IBSI 1 against what is computed here
+    Ibsi(ibsi::Args),
     /// Computes the risk from features and clinical values
     Score(score::Args),
     /// Writes a synthetic CT with known truth
@@ -105,6 +108,7 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
         Command::Analyze(args) => analyze::run(args),
         Command::Segment(args) => segment::run(args),
         Command::Extract(args) => extract::run(args),
+        Command::Ibsi(args) => ibsi::run(args),
         Command::Score(args) => score::run(args),
         Command::Phantom(args) => phantom::run(args),
         Command::Send(args) => send::run(args),

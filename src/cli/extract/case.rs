@@ -7,7 +7,7 @@ use super::output::csv;
 use super::{Failure, read_file};
 use crate::Explain;
 use crate::cli::{FileError, write_file};
-use crate::radiomics::{Extraction, Settings, Value, extract, read_overrides};
+use crate::radiomics::{Extraction, Settings, Value, extract, ibsi, read_overrides};
 use sha2::{Digest, Sha256};
 use std::path::{Path, PathBuf};
 
@@ -54,6 +54,8 @@ pub struct Outcome {
 /// What is the same for all cases.
 pub struct Work<'a> {
     pub parameters: Option<&'a str>,
+    /// For IBSI's definitions in place of PyRadiomics'.
+    pub ibsi: Option<ibsi::Settings>,
     pub overrides: &'a [(String, Value)],
     pub roi: Option<&'a str>,
     pub voxel: bool,
@@ -72,7 +74,7 @@ impl Work<'_> {
         if self.voxel {
             return Ok(false);
         }
-        let text = format!("{:?}\n{:?}\n{:?}", self.parameters, self.overrides, self.roi);
+        let text = format!("{:?}\n{:?}\n{:?}\n{:?}", self.parameters, self.ibsi, self.overrides, self.roi);
         let stamp: String = Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect();
         // A folder of `pyradiomics` has no stamp; its results are taken, as `pyradiomics` would.
         let path = folder.join(STAMP);
@@ -114,7 +116,8 @@ impl Work<'_> {
         let mut overrides = self.overrides.to_vec();
         overrides.retain(|(name, _)| own.iter().all(|(other, _)| other != name));
         overrides.extend(own);
-        let mut settings = Settings::with_overrides(self.parameters, &overrides)?;
+        let parameters = self.parameters.filter(|_| self.ibsi.is_none());
+        let mut settings = Settings::with_overrides(parameters, &overrides)?;
         if let Some(text) = &case.label {
             let label = text.trim().parse().ok().filter(|label| *label > 0);
             settings = settings.with_label(label.ok_or_else(|| CaseError::Label(text.clone()))?);
@@ -126,6 +129,12 @@ impl Work<'_> {
         let image = inputs::image(&case.image)?;
         let roi = case.roi.as_deref().or(self.roi);
         let (mask, settings) = inputs::mask(&case.mask, &image, settings, roi, channel)?;
+        if let Some(own) = &self.ibsi {
+            // The row's label, else that of IBSI's own settings.
+            let label = if case.label.is_some() || settings.label != 1 { settings.label } else { own.label };
+            let table = ibsi::extract(&image, &mask, &ibsi::Settings { label, ..own.clone() })?;
+            return Ok(table.rows.into_iter().map(|row| (row.tag, Value::Float(row.value))).collect());
+        }
         let extraction = extract(&image, &mask, &settings)?;
         self.warn(number, &extraction.warnings);
         Ok(entries(&extraction))

@@ -8,7 +8,7 @@ mod output;
 
 use super::{Failure, read_file};
 use crate::Explain;
-use crate::radiomics::{Settings, read_overrides};
+use crate::radiomics::{Settings, ibsi, read_overrides};
 use case::{Case, Outcome, Work};
 use log::{Level, Log};
 use output::{Format, PathStyle};
@@ -39,9 +39,16 @@ pub struct Args {
     /// Parameter file of PyRadiomics, YAML or JSON
     #[arg(long, short = 'p', visible_alias = "params", value_name = "FILE")]
     param: Option<PathBuf>,
+    /// Whose definitions: those of PyRadiomics 3.1, or IBSI 1 with all its features (--param is then TOML, YAML or JSON with
+    /// metwatch's own keys)
+    #[arg(long, value_enum, default_value = "pyradiomics")]
+    definitions: Definitions,
     /// One setting in place of the parameter file's; may be given several times, lists as NAME:1,2
     #[arg(long, short = 's', value_name = "NAME:VALUE")]
     setting: Vec<String>,
+    /// Resamples a mask that lies on another grid to the image's, by nearest neighbor (setting correctMask)
+    #[arg(long)]
+    correct_mask: bool,
     /// Cases of a list computed at a time
     #[arg(long, short = 'j', default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     jobs: u16,
@@ -91,6 +98,13 @@ pub struct Args {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Definitions {
+    #[value(name = "pyradiomics")]
+    PyRadiomics,
+    Ibsi,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum Mode {
     Segment,
     Voxel,
@@ -105,6 +119,8 @@ enum ExtractError {
     Column(&'static str),
     #[error("the list holds no case")]
     NoCase,
+    #[error("--setting and --mode voxel go with the definitions of PyRadiomics only")]
+    OnlyPyRadiomics,
     #[error("no features were computed: see above")]
     Failed,
     #[error("the computing threads could not be started")]
@@ -117,6 +133,7 @@ impl Explain for ExtractError {
             Self::NoMask => "extract.no-mask",
             Self::Column(_) => "extract.column",
             Self::NoCase => "extract.no-case",
+            Self::OnlyPyRadiomics => "extract.only-pyradiomics",
             Self::Failed => "extract.failed",
             Self::Threads(_) => "extract.threads",
         }
@@ -127,6 +144,7 @@ impl Explain for ExtractError {
             Self::NoMask => "give an image and a mask, or a list of cases as .csv",
             Self::Column(_) => "give a CSV file whose header holds Image and Mask",
             Self::NoCase => "add a row with Image and Mask",
+            Self::OnlyPyRadiomics => "write IBSI's settings into the file of --param",
             Self::Failed => "correct what the message above names",
             Self::Threads(_) => "choose fewer --jobs",
         }
@@ -159,6 +177,17 @@ pub fn run(args: Args) -> Result<(), Failure> {
     };
     let text = args.param.as_deref().map(read_file).transpose()?;
     let text = text.as_deref().map(String::from_utf8_lossy);
+    if args.definitions == Definitions::Ibsi && (args.mode == Mode::Voxel || !args.setting.is_empty()) {
+        return Err(ExtractError::OnlyPyRadiomics.into());
+    }
+    let ibsi = match (args.definitions, text.as_deref(), args.param.as_deref()) {
+        (Definitions::PyRadiomics, ..) => None,
+        (Definitions::Ibsi, None, _) => Some(ibsi::Settings::phantom()),
+        (Definitions::Ibsi, Some(text), Some(path)) if path.extension().is_some_and(|e| e == "toml") => {
+            Some(ibsi::Settings::from_toml(text).map_err(Failure::error)?)
+        }
+        (Definitions::Ibsi, Some(text), _) => Some(ibsi::Settings::from_yaml(text).map_err(Failure::error)?),
+    };
     if args.validate {
         return validate(text.as_deref(), &cases, &log);
     }
@@ -170,15 +199,21 @@ pub fn run(args: Args) -> Result<(), Failure> {
         );
         texts.push(format!("label:{label}"));
     }
+    if args.correct_mask {
+        texts.push("correctMask:true".into());
+    }
     let (overrides, warnings) = read_overrides(&texts);
     warnings.iter().for_each(|warning| log.warning(warning));
     // Said once, before the first case is read.
-    Settings::with_overrides(text.as_deref(), &overrides).map_err(Failure::error)?;
+    if ibsi.is_none() {
+        Settings::with_overrides(text.as_deref(), &overrides).map_err(Failure::error)?;
+    }
     if cases.is_empty() {
         return Err(Failure::error(ExtractError::NoCase));
     }
     let work = Work {
         parameters: text.as_deref(),
+        ibsi,
         overrides: &overrides,
         roi: args.roi.as_deref(),
         voxel: args.mode == Mode::Voxel,
