@@ -203,7 +203,7 @@ fn image_types(settings: &mut Settings, types: &[(String, Value)]) -> Result<(),
         let Some(image) = ImageType::ALL.into_iter().find(|i| i.name() == name) else {
             return Err(RadiomicsError::UnknownKey { path });
         };
-        if matches!(image, ImageType::LoG | ImageType::Lbp2d | ImageType::Lbp3d) {
+        if matches!(image, ImageType::Lbp2d | ImageType::Lbp3d) {
             return Err(unsupported(&path));
         }
         let Value::Map(entries) = own else { return Err(bad(&path, own, "a map")) };

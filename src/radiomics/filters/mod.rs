@@ -4,6 +4,7 @@
 //! depends on, bit for bit.
 
 mod gradient;
+mod log;
 mod point;
 pub(super) mod wavelet;
 mod wavelet_table;
@@ -142,7 +143,6 @@ pub(super) struct Filtered {
 /// What a filter gives, in order.
 pub(super) enum Output {
     Image(Filtered),
-    #[expect(dead_code, reason = "LoG and LBP come next")]
     Warning(String),
 }
 
@@ -170,7 +170,8 @@ pub(super) fn apply<T: Scalar>(
             single("gradient", gradient::magnitude(image, bounds, settings.filters.gradient_use_spacing), true)
         }
         ImageType::Wavelet => wavelet::transform(image, bounds, settings.flat_axis(), &settings.filters),
-        ImageType::LoG | ImageType::Lbp2d | ImageType::Lbp3d => {
+        ImageType::LoG => Ok(log::transform(image, bounds, &settings.filters.sigmas)),
+        ImageType::Lbp2d | ImageType::Lbp3d => {
             Err(RadiomicsError::Unsupported { path: format!("/imageType/{}", image_type.name()) })
         }
     }
