@@ -160,7 +160,7 @@ pub(super) fn features(matrix: Matrix, present: &[u16], ng: usize) -> [f64; N] {
     let Matrix { n, mut p, sum } = matrix;
     p.iter_mut().for_each(|v| *v /= sum);
     let level: Vec<f64> = present.iter().map(|l| f64::from(*l)).collect();
-    let (mut px, mut py) = (vec![0.0; n], vec![0.0; n]);
+    let (mut px, mut py, mut ux, mut uy) = (vec![0.0; n], vec![0.0; n], 0.0, 0.0);
     let (mut plus, mut minus) = (vec![0.0; 2 * ng + 1], vec![0.0; ng]);
     let ng = ng as f64;
     for (i, row) in p.chunks_exact(n).enumerate() {
@@ -168,13 +168,14 @@ pub(super) fn features(matrix: Matrix, present: &[u16], ng: usize) -> [f64; N] {
         px[i] = row.iter().sum();
         for (j, v) in row.iter().enumerate() {
             let lj = usize::from(present[j]);
+            // Cell by cell, as NumPy sums: where only one level occurs on a side, the last bit decides Correlation.
+            ux += level[i] * v;
+            uy += level[j] * v;
             py[j] += v;
             plus[li + lj] += v;
             minus[li.abs_diff(lj)] += v;
         }
     }
-    let ux: f64 = px.iter().zip(&level).map(|(p, l)| p * l).sum();
-    let uy: f64 = py.iter().zip(&level).map(|(p, l)| p * l).sum();
     let mut s = Sums::default();
     for (row, (px, i)) in p.chunks_exact(n).zip(px.iter().zip(&level)) {
         for (v, (py, j)) in row.iter().zip(py.iter().zip(&level)) {
@@ -245,8 +246,8 @@ impl Sums {
         self.third += p * d * d * d;
         self.fourth += p * (d * d) * (d * d);
         self.contrast += p * (i - j) * (i - j);
-        self.xx += p * dx * dx;
-        self.yy += p * dy * dy;
+        self.xx += p * (dx * dx);
+        self.yy += p * (dy * dy);
         self.xy += p * dx * dy;
         self.energy += p * p;
         self.hxy -= p * (p + f64::EPSILON).log2();
