@@ -1,7 +1,7 @@
 //! 2D shapes and voxel-based maps against what PyRadiomics 3.1.0 computed (../shared/data/golden/radiomics).
 
 use crate::common::reference;
-use metwatch::radiomics::{Settings, extract};
+use metwatch::radiomics::{Settings, extract, extract_voxelwise};
 use metwatch::volume::{Image, decode_image};
 use serde_json::Value as Json;
 use std::fs;
@@ -9,6 +9,8 @@ use std::fs;
 /// Relative; the project's aim. The floor is for features that are zero but for rounding.
 const TOLERANCE: f64 = 1e-9;
 const FLOOR: f64 = 1e-12;
+/// MCC is the root of an eigenvalue: a rounding error of 1e-16 in PyRadiomics' zero is 1e-8.
+const MCC_FLOOR: f64 = 1e-7;
 
 /// A case's reference, image, mask and settings.
 fn case(name: &str) -> (Json, Image, Image, Settings) {
@@ -63,5 +65,49 @@ fn without_force2d_the_shape_of_one_plane_is_left_out_with_a_warning() {
     assert!(found.features.rows.is_empty());
     let expected = "radiomics.featureextractor: parameter force2D must be set to True to enable shape2D extraction";
     assert_eq!(found.warnings, [expected]);
-    assert!(extract(&image, &mask, &Settings::default()).unwrap().warnings.is_empty());
+    let usual = extract(&image, &mask, &Settings::default()).unwrap();
+    assert!(!usual.warnings.iter().any(|line| line.contains("shape2D")));
+}
+
+/// Differences between the maps of a case and ours.
+fn differences(name: &str) -> Vec<String> {
+    let (golden, image, mask, settings) = case(name);
+    let found = extract_voxelwise(&image, &mask, &settings).unwrap();
+    let entries = golden["features"].as_object().unwrap();
+    let theirs: Vec<_> = entries.iter().filter(|(name, _)| !name.starts_with("diagnostics_")).collect();
+    assert!(found.maps.iter().map(|map| &map.name).eq(theirs.iter().map(|(name, _)| *name)), "{name}");
+    let notes = entries.keys().filter(|name| name.starts_with("diagnostics_"));
+    assert!(found.diagnostics.entries.iter().map(|(name, _)| name).eq(notes), "{name}");
+    assert_eq!(found.warnings, log(&golden), "{name}");
+    let mut wrong = Vec::new();
+    for (map, (_, golden)) in found.maps.iter().zip(theirs) {
+        let g = &map.image.geometry;
+        assert_eq!(golden["size_xyz"], serde_json::json!(g.size), "{}", map.name);
+        for (key, ours) in [("origin_xyz", g.origin_mm), ("spacing_xyz", g.spacing_mm)] {
+            let theirs = golden[key].as_array().unwrap().iter().map(|v| v.as_f64().unwrap());
+            assert!(theirs.zip(ours).all(|(a, b)| (a - b).abs() < 1e-9), "{} {key}", map.name);
+        }
+        let values = golden["values_zyx_flat"].as_array().unwrap();
+        let ours = map.image.voxels.to_f64();
+        assert_eq!(ours.len(), values.len());
+        let floor = if map.name.ends_with("_MCC") { MCC_FLOOR } else { FLOOR };
+        for (at, (a, b)) in ours.iter().zip(values).enumerate() {
+            let b = if b == "NaN" { f64::NAN } else { b.as_f64().unwrap() };
+            if (a - b).abs() > TOLERANCE * b.abs() + floor || a.is_nan() != b.is_nan() {
+                wrong.push(format!("{} voxel {at}: {a:?}, PyRadiomics {b:?}", map.name));
+            }
+        }
+    }
+    wrong
+}
+
+#[test]
+fn maps_equal_pyradiomics() {
+    for (name, maps) in [("tiny_voxel_r1", 93), ("tiny_voxel_r1_unmasked_2d", 56)] {
+        let (golden, ..) = case(name);
+        let entries = golden["features"].as_object().unwrap();
+        assert_eq!(entries.keys().filter(|name| !name.starts_with("diagnostics_")).count(), maps);
+        let wrong = differences(name);
+        assert!(wrong.is_empty(), "{name}: {} values differ\n{}", wrong.len(), wrong[..wrong.len().min(40)].join("\n"));
+    }
 }

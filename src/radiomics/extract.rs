@@ -7,6 +7,7 @@ use super::neighborhood::Neighborhoods;
 use super::region::{Bounds, Grid, Roi, check, crop, normalize, part, resegment};
 use super::settings::{Class, Settings};
 use super::table::{Diagnostics, Extraction, Feature, FeatureTable};
+use super::voxel::{self, FeatureMap, Maps};
 use super::{RadiomicsError, Value, firstorder, glcm, glrlm, glszm, resample, shape, shape2d};
 use crate::volume::{Image, Scalar, Volume, for_voxels};
 use ndarray::{Array3, ArrayView3, CowArray};
@@ -16,6 +17,27 @@ use std::collections::BTreeSet;
 /// Features of the voxels of `mask` that hold the label of the settings. Image and mask may come in any pixel type; the
 /// image's type matters where it is resampled.
 pub fn extract(image: &Image, mask: &Image, settings: &Settings) -> Result<Extraction, RadiomicsError> {
+    from_files(image, mask, Mode::Segment, settings).map(|(found, _)| found)
+}
+
+/// A map per feature (all classes but shape): its value in a box around every voxel of the region, as PyRadiomics'
+/// voxel-based extraction computes it. [`Settings::voxel`] sizes the box.
+pub fn extract_voxelwise(image: &Image, mask: &Image, settings: &Settings) -> Result<Maps, RadiomicsError> {
+    let (found, maps) = from_files(image, mask, Mode::Voxel, settings)?;
+    let Extraction { diagnostics, warnings, .. } = found;
+    Ok(Maps { maps, diagnostics, warnings, settings_sha256: settings.maps_sha256() })
+}
+
+/// What a run computes: one value per feature, or a map.
+#[derive(Clone, Copy, PartialEq)]
+enum Mode {
+    Segment,
+    Voxel,
+}
+
+type Found = (Extraction, Vec<FeatureMap>);
+
+fn from_files(image: &Image, mask: &Image, mode: Mode, settings: &Settings) -> Result<Found, RadiomicsError> {
     for (what, voxels) in [(image, &image.voxels), (mask, &mask.voxels)] {
         if voxels.dim() != what.geometry.shape_zyx() {
             return Err(RadiomicsError::Shape { mask: voxels.dim(), grid: what.geometry.shape_zyx() });
@@ -41,7 +63,7 @@ pub fn extract(image: &Image, mask: &Image, settings: &Settings) -> Result<Extra
     let roi = Roi { inside, geometry: mask.geometry.clone() };
     for_voxels!(&image.voxels, a => {
         let image = Grid { voxels: CowArray::from(a.view()), geometry: image.geometry.clone() };
-        run(image, roi, hash, settings)
+        run(image, roi, hash, mode, settings)
     })
 }
 
@@ -66,15 +88,16 @@ pub fn extract_region(
     }
     let roi = Roi { inside: mask.to_owned(), geometry: volume.geometry.clone() };
     let image = Grid { voxels: CowArray::from(volume.hu.view()), geometry: volume.geometry.clone() };
-    run(image, roi, hash, settings)
+    run(image, roi, hash, Mode::Segment, settings).map(|(found, _)| found)
 }
 
 fn run<T: Scalar>(
     image: Grid<T>,
     roi: Roi,
     mask_hash: Hash,
+    mode: Mode,
     settings: &Settings,
-) -> Result<Extraction, RadiomicsError> {
+) -> Result<Found, RadiomicsError> {
     let mut notes = Notes { entries: Vec::new(), on: settings.additional_info };
     // The five names are PyRadiomics' columns; what stands in them is what computed.
     let ours = concat!("metwatch ", env!("CARGO_PKG_VERSION"), " (as PyRadiomics 3.1.0)");
@@ -82,7 +105,11 @@ fn run<T: Scalar>(
     for other in ["Numpy", "SimpleITK", "PyWavelet", "Python"] {
         notes.add(format!("Versions_{other}"), Value::Text("not used".into()));
     }
-    notes.add("Configuration_Settings", Value::Map(settings.reported.clone()));
+    let mut reported = settings.reported.clone();
+    if mode == Mode::Voxel {
+        reported.push(("voxelBased".into(), Value::Bool(true)));
+    }
+    notes.add("Configuration_Settings", Value::Map(reported));
     notes.add("Configuration_EnabledImageTypes", settings.image_types());
     notes.image(&image, "original");
     if notes.on {
@@ -91,9 +118,9 @@ fn run<T: Scalar>(
     notes.mask::<T>(None, &roi, "original");
     if settings.normalize {
         let image = normalize(&image, settings)?;
-        return prepared(image, roi, notes, settings);
+        return prepared(image, roi, notes, mode, settings);
     }
-    prepared(image, roi, notes, settings)
+    prepared(image, roi, notes, mode, settings)
 }
 
 /// From a loaded (and perhaps normalized) image on.
@@ -101,22 +128,23 @@ fn prepared<T: Scalar>(
     image: Grid<T>,
     roi: Roi,
     mut notes: Notes,
+    mode: Mode,
     settings: &Settings,
-) -> Result<Extraction, RadiomicsError> {
+) -> Result<Found, RadiomicsError> {
     let mut warnings = Vec::new();
     match (settings.resampled_spacing, settings.interpolator) {
         (Some(spacing), Some(interpolator)) => {
             let (image, roi) = resample::resample(&image, &roi, spacing, interpolator, settings)?;
             notes.image(&image, "interpolated");
             notes.mask(Some(&image), &roi, "interpolated");
-            measured(&image, roi, notes, warnings, settings)
+            measured(&image, roi, notes, warnings, mode, settings)
         }
         _ if settings.pre_crop => {
             let (bounds, corrected) = check(&image, &roi, settings, &mut warnings)?;
             let (image, roi) = crop(&image, corrected.as_ref().unwrap_or(&roi), bounds, settings.pad_distance);
-            measured(&image, roi, notes, warnings, settings)
+            measured(&image, roi, notes, warnings, mode, settings)
         }
-        _ => measured(&image, roi, notes, warnings, settings),
+        _ => measured(&image, roi, notes, warnings, mode, settings),
     }
 }
 
@@ -126,8 +154,9 @@ fn measured<T: Scalar>(
     mut roi: Roi,
     mut notes: Notes,
     mut warnings: Vec<String>,
+    mode: Mode,
     settings: &Settings,
-) -> Result<Extraction, RadiomicsError> {
+) -> Result<Found, RadiomicsError> {
     let (mut bounds, corrected) = check(image, &roi, settings, &mut warnings)?;
     if let Some(corrected) = corrected {
         notes.mask(Some(image), &corrected, "corrected");
@@ -145,16 +174,27 @@ fn measured<T: Scalar>(
     }
     let mut table = FeatureTable { rows: Vec::new(), settings_sha256: settings.sha256() };
     // PyRadiomics crops the mask of the shape to the box after re-segmentation as well.
+    if mode == Mode::Voxel {
+        let wide = voxel::widened(bounds, roi.geometry.size, settings);
+        let mut maps = Vec::new();
+        for (mut found, mut said) in filtered(image, &roi, wide, settings, voxel::maps)? {
+            maps.append(&mut found);
+            warnings.append(&mut said);
+        }
+        let diagnostics = Diagnostics { entries: notes.entries };
+        return Ok((Extraction { features: table, diagnostics, warnings }, maps));
+    }
     shapes(shape_roi.as_ref().unwrap_or(&roi), bounds, settings, &mut table, &mut warnings)?;
-    for (mut rows, mut said) in filtered(image, &roi, bounds, settings)? {
+    for (mut rows, mut said) in filtered(image, &roi, bounds, settings, classes)? {
         table.rows.append(&mut rows);
         warnings.append(&mut said);
     }
-    Ok(Extraction { features: table, diagnostics: Diagnostics { entries: notes.entries }, warnings })
+    let diagnostics = Diagnostics { entries: notes.entries };
+    Ok((Extraction { features: table, diagnostics, warnings }, Vec::new()))
 }
 
 /// Spacing in mm, (z, y, x).
-fn spacing_zyx(roi: &Roi) -> [f64; 3] {
+pub(super) fn spacing_zyx(roi: &Roi) -> [f64; 3] {
     let [x, y, z] = roi.geometry.spacing_mm;
     [z, y, x]
 }
@@ -179,30 +219,29 @@ fn shapes(
     Ok(())
 }
 
-/// What one image gives: its features and warnings.
-type Found = (Vec<Feature>, Vec<String>);
-
-/// All classes but shape on every image type. The images share nothing, so they are computed side by side.
-fn filtered<T: Scalar>(
+/// What `measure` finds on every image, in order, each with its warnings. The images share nothing, so they are computed side
+/// by side; inside one image the work is split as `measure` does it.
+fn filtered<T: Scalar, Found: Send>(
     image: &Grid<T>,
     roi: &Roi,
     bounds: Bounds,
     settings: &Settings,
-) -> Result<Vec<Found>, RadiomicsError> {
+    measure: impl Fn(&Filtered, &Roi, Bounds, &Settings) -> Result<(Vec<Found>, Vec<String>), RadiomicsError> + Sync,
+) -> Result<Vec<(Vec<Found>, Vec<String>)>, RadiomicsError> {
     let per_type = settings.images.par_iter().map(|(image_type, own)| {
         let settings = settings.with_own(own)?;
         let outputs = filters::apply(*image_type, image, roi, bounds, &settings)?;
         let found = outputs.into_par_iter().map(|output| match output {
-            Output::Image(filtered) => classes(&filtered, roi, bounds, &settings),
+            Output::Image(filtered) => measure(&filtered, roi, bounds, &settings),
             Output::Warning(text) => Ok((Vec::new(), vec![text])),
         });
-        found.collect::<Result<Vec<Found>, RadiomicsError>>()
+        found.collect::<Result<Vec<_>, RadiomicsError>>()
     });
     Ok(per_type.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect())
 }
 
 /// All classes but shape on one image.
-fn classes(image: &Filtered, roi: &Roi, bounds: Bounds, settings: &Settings) -> Result<Found, RadiomicsError> {
+fn classes(image: &Filtered, roi: &Roi, bounds: Bounds, settings: &Settings) -> Result<(Vec<Feature>, Vec<String>), RadiomicsError> {
     let view = roi.inside.view();
     let mask = part(&view, bounds);
     let values = image.values.view();

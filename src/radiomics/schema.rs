@@ -114,9 +114,19 @@ fn from_value(root: &Value) -> Result<Settings, RadiomicsError> {
             ("imageType", Value::Map(types)) => image_types(&mut settings, types)?,
             ("featureClass", Value::Map(classes)) if classes.is_empty() => {}
             ("featureClass", Value::Map(classes)) => feature_classes(&mut settings, classes)?,
-            ("voxelSetting", _) => return Err(unsupported("/voxelSetting")),
-            ("setting" | "imageType" | "featureClass", other) => return Err(bad(&format!("/{name}"), other, "a map")),
+            ("voxelSetting", Value::Map(entries)) => {
+                entries.iter().try_for_each(|(key, value)| voxel_setting(&mut settings, key, value))?;
+            }
+            ("setting" | "imageType" | "featureClass" | "voxelSetting", other) => {
+                return Err(bad(&format!("/{name}"), other, "a map"));
+            }
             _ => return Err(RadiomicsError::UnknownKey { path: format!("/{name}") }),
+        }
+    }
+    // Reported last, wherever they stand.
+    for (_, part) in parts.iter().filter(|(name, _)| name == "voxelSetting") {
+        if let Value::Map(entries) = part {
+            entries.iter().for_each(|(key, value)| report(&mut settings.reported, key, value.clone()));
         }
     }
     Ok(settings)
@@ -348,6 +358,20 @@ fn filter_setting(s: &mut Settings, k: Key, key: &str) -> Result<(), RadiomicsEr
     Ok(())
 }
 
+/// One key of `voxelSetting`.
+fn voxel_setting(s: &mut Settings, key: &str, value: &Value) -> Result<(), RadiomicsError> {
+    let path = format!("/voxelSetting/{key}");
+    let (k, v) = (Key { path: &path, value }, &mut s.voxel);
+    match key {
+        "kernelRadius" => v.kernel_radius = k.int(1, i64::from(i32::MAX))? as usize,
+        "maskedKernel" => v.masked_kernel = k.bool()?,
+        "initValue" => v.init_value = value.as_f64().ok_or_else(|| bad(&path, value, "a number"))?,
+        "voxelBatch" => v.batch = Some(k.int(1, i64::MAX)? as usize),
+        _ => return Err(RadiomicsError::UnknownKey { path }),
+    }
+    Ok(())
+}
+
 /// A key's value and where it stands.
 #[derive(Clone, Copy)]
 struct Key<'a> {
@@ -453,16 +477,14 @@ mod tests {
         assert!(said("setting: {interpolator: sitkFoo}").contains("sitkFoo"));
         assert!(said("featureClass: {glcm: [Foo]}").contains("/featureClass/glcm/Foo"));
         assert!(said("settings: {}").contains("/settings"));
+        assert!(said("voxelSetting: {kernelRadius: 0}").contains("/voxelSetting/kernelRadius"));
+        assert!(said("voxelSetting: {binWidth: 5}").contains("/voxelSetting/binWidth"));
         assert!(said("[1, 2]").contains("a map"));
     }
 
     #[test]
     fn what_is_not_computed_is_refused_by_name() {
-        for text in [
-            "imageType: {Wavelet: {label: 2}}",
-            "setting: {interpolator: sitkGaussian}",
-            "voxelSetting: {kernelRadius: 1}",
-        ] {
+        for text in ["imageType: {Wavelet: {label: 2}}", "setting: {interpolator: sitkGaussian}"] {
             assert!(matches!(read(text), Err(RadiomicsError::Unsupported { .. })), "{text}");
         }
     }

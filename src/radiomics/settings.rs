@@ -125,6 +125,19 @@ pub enum ResegmentMode {
     Sigma,
 }
 
+/// `voxelSetting`: what only voxel-based extraction reads.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Voxelwise {
+    /// `kernelRadius`, voxels.
+    pub kernel_radius: usize,
+    /// `maskedKernel`: only voxels of the region count in a kernel.
+    pub masked_kernel: bool,
+    /// `initValue`: the value outside the region.
+    pub init_value: f64,
+    /// `voxelBatch`: voxels that PyRadiomics computes together; none means all. It decides some GLCM features at the border.
+    pub batch: Option<usize>,
+}
+
 /// Settings of one extraction; the names of PyRadiomics are in the docs of the fields.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Settings {
@@ -176,6 +189,8 @@ pub struct Settings {
     pub weighting: Option<Weighting>,
     /// `gldm_a`.
     pub gldm_a: usize,
+    /// `voxelSetting`.
+    pub voxel: Voxelwise,
     /// Classes and their listed features (none: the usual ones), in the order of the file.
     pub classes: Vec<(Class, Vec<String>)>,
     /// Images that features are computed on, in the order of the file, and the settings that hold for each alone.
@@ -215,6 +230,7 @@ impl Default for Settings {
             symmetrical_glcm: true,
             weighting: None,
             gldm_a: 0,
+            voxel: Voxelwise { kernel_radius: 1, masked_kernel: true, init_value: 0.0, batch: None },
             classes: usual.collect(),
             images: vec![(ImageType::Original, Vec::new())],
             filters: FilterSettings::default(),
@@ -247,11 +263,13 @@ impl Settings {
         self
     }
 
-    /// Everything that decides the values, one line each, whatever the file looked like.
+    /// Everything that decides the values of an extraction ([`Settings::voxel`] decides only maps), one line each, whatever
+    /// the file looked like.
     pub fn canonical_text(&self) -> String {
-        let Settings { reported: _, additional_info: _, .. } = self;
-        let classes: Vec<String> =
-            self.classes.iter().map(|(class, features)| format!("{}[{}]", class.name(), features.join(","))).collect();
+        let Settings { reported: _, additional_info: _, voxel: _, .. } = self;
+        let counts = |(class, _): &&(Class, Vec<String>)| *class != Class::Shape2D || self.force_2d;
+        let class = |(class, features): &(Class, Vec<String>)| format!("{}[{}]", class.name(), features.join(","));
+        let classes: Vec<String> = self.classes.iter().filter(counts).map(class).collect();
         format!(
             "metwatch.radiomics/1\nconvention pyradiomics-3.1.0\n{}label {}\nbins {:?}\nminimum {} {:?}\n\
              geometry {:?} {}\nnormalize {} {:?} {:?}\nresample {:?} {:?} {} {}\ndistances {:?}\nforce2d {} {}\n\
@@ -314,6 +332,12 @@ impl Settings {
     /// SHA-256 of [`Settings::canonical_text`], in hexadecimal.
     pub fn sha256(&self) -> String {
         Sha256::digest(self.canonical_text()).iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// SHA-256, in hexadecimal, of the canonical text and what decides maps.
+    pub(super) fn maps_sha256(&self) -> String {
+        let text = format!("{}voxel {:?}\n", self.canonical_text(), self.voxel);
+        Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
     /// The axis (0 = z, 1 = y, 2 = x) along which `force2D` looks at no neighbors.

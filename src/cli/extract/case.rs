@@ -7,7 +7,8 @@ use super::output::csv;
 use super::{Failure, read_file};
 use crate::Explain;
 use crate::cli::{FileError, write_file};
-use crate::radiomics::{Extraction, Settings, Value, extract, ibsi, read_overrides};
+use crate::radiomics::{Extraction, Maps, Settings, Value, extract, extract_voxelwise, ibsi, read_overrides};
+use crate::volume::encode_nrrd;
 use sha2::{Digest, Sha256};
 use std::path::{Path, PathBuf};
 
@@ -135,9 +136,25 @@ impl Work<'_> {
             let table = ibsi::extract(&image, &mask, &ibsi::Settings { label, ..own.clone() })?;
             return Ok(table.rows.into_iter().map(|row| (row.tag, Value::Float(row.value))).collect());
         }
+        if self.voxel {
+            return self.maps(number, &extract_voxelwise(&image, &mask, &settings)?);
+        }
         let extraction = extract(&image, &mask, &settings)?;
         self.warn(number, &extraction.warnings);
         Ok(entries(&extraction))
+    }
+
+    /// Writes the maps of a case; the row names their files, as `pyradiomics` does.
+    fn maps(&self, number: usize, found: &Maps) -> Result<Row, Failure> {
+        self.warn(number, &found.warnings);
+        let folder = self.out_dir.unwrap_or(Path::new("."));
+        let mut row = found.diagnostics.entries.clone();
+        for map in &found.maps {
+            let path = folder.join(format!("Case-{number}_{}.nrrd", map.name));
+            write_file(&path, &encode_nrrd(&map.image)?)?;
+            row.push((map.name.clone(), Value::Text(path.display().to_string())));
+        }
+        Ok(row)
     }
 
     fn warn(&self, number: usize, warnings: &[String]) {
