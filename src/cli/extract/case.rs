@@ -127,9 +127,13 @@ impl Work<'_> {
             None => None,
             Some(text) => Some(text.trim().parse().map_err(|_| CaseError::Channel(text.clone()))?),
         };
-        let image = inputs::image(&case.image)?;
+        let source = inputs::image(&case.image)?;
         let roi = case.roi.as_deref().or(self.roi);
-        let (mask, settings) = inputs::mask(&case.mask, &image, settings, roi, channel)?;
+        // In a mask of named regions, label 1 without anyone having said so means nothing.
+        let said = settings.label != 1 || overrides.iter().any(|(name, _)| name == "label");
+        let chosen = case.label.is_some() || said;
+        let (mask, settings) = inputs::mask(&case.mask, &source, settings, roi, chosen)?;
+        let image = source.image;
         if let Some(own) = &self.ibsi {
             // The row's label, else that of IBSI's own settings.
             let label = if case.label.is_some() || settings.label != 1 { settings.label } else { own.label };
