@@ -8,6 +8,7 @@ mod common;
 mod crash;
 mod dicom;
 mod line;
+mod masks;
 mod radiomics;
 mod risk;
 mod rooms;

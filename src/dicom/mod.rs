@@ -16,11 +16,14 @@ mod dimse;
 mod error;
 mod header;
 mod identifier;
+mod items;
 mod link;
+mod mask_error;
 mod part10;
 mod pixels;
 mod receive;
 mod rle;
+mod rtstruct;
 mod seg;
 mod send;
 mod series;
@@ -34,7 +37,9 @@ pub use assemble::{Assembled, assemble_volume};
 pub use error::DicomError;
 pub use header::{Header, Object, Patient, PixelFormat, parse_header, parse_object};
 pub use identifier::{Identifier, derive_uid};
+pub use mask_error::MaskError;
 pub use receive::serve;
+pub use rtstruct::{Contour, Structure, rasterize, read_structures};
 pub use seg::{SegError, SegFile, SegInfo, write_seg};
 pub use send::{Delivery, SendError, Target, echo, send};
 pub use series::{Note, PlannedSlice, SeriesPlan, plan_series};
@@ -90,6 +95,8 @@ pub mod sop_class {
     pub const CT: &str = "1.2.840.10008.5.1.4.1.1.2";
     /// Enhanced CT Image Storage.
     pub const ENHANCED_CT: &str = "1.2.840.10008.5.1.4.1.1.2.1";
+    /// RT Structure Set Storage.
+    pub const RT_STRUCTURE_SET: &str = "1.2.840.10008.5.1.4.1.1.481.3";
     /// Segmentation Storage.
     pub const SEGMENTATION: &str = "1.2.840.10008.5.1.4.1.1.66.4";
     /// Every storage SOP class of the standard begins so.
