@@ -72,6 +72,48 @@ pub enum MaskError {
         /// Distance between the slices of the image, mm.
         of_image_mm: f64,
     },
+    /// Segmentation Type, bits or samples that make no mask.
+    #[error("the segmentation is {0}, which is not read as a mask")]
+    PixelFormat(String),
+    /// A transfer syntax that the pixels cannot be decoded from.
+    #[error("the pixels of the segmentation are compressed in {0}, for which there is no decoder here")]
+    Codec(String),
+    /// Pixels that are cut short or damaged.
+    #[error("the pixels of frame {frame} are missing or damaged")]
+    Pixels {
+        /// Frame, from 1.
+        frame: usize,
+    },
+    /// Frames without a description each.
+    #[error("the segmentation has {frames} frames, but describes {described}")]
+    FrameCount {
+        /// Number of Frames.
+        frames: usize,
+        /// Items of the Per-Frame Functional Groups Sequence.
+        described: usize,
+    },
+    /// A frame that does not say where it lies in the patient.
+    #[error("frame {frame} tells no position, orientation or pixel spacing in the patient")]
+    NoPosition {
+        /// Frame, from 1.
+        frame: usize,
+    },
+    /// A frame whose pixels are not voxels of the image.
+    #[error("the pixels of frame {frame} are not the voxels of the image: {how}")]
+    FrameGrid {
+        /// Frame, from 1.
+        frame: usize,
+        /// What differs.
+        how: String,
+    },
+    /// A frame of a segment that is not described.
+    #[error("frame {frame} shows segment {number}, which is not described")]
+    UnknownSegment {
+        /// Frame, from 1.
+        frame: usize,
+        /// Segment Number.
+        number: u16,
+    },
     /// The image's grid is none.
     #[error("the grid of the image is unusable: {0}")]
     Grid(#[from] GeometryError),
@@ -97,6 +139,13 @@ impl Explain for MaskError {
             Self::OutOfPlane { .. } => "mask.out-of-plane",
             Self::Outside { .. } => "mask.outside",
             Self::OtherSlices { .. } => "mask.other-slices",
+            Self::PixelFormat(_) => "mask.pixel-format",
+            Self::Codec(_) => "mask.codec",
+            Self::Pixels { .. } => "mask.pixels",
+            Self::FrameCount { .. } => "mask.frame-count",
+            Self::NoPosition { .. } => "mask.no-position",
+            Self::FrameGrid { .. } => "mask.frame-grid",
+            Self::UnknownSegment { .. } => "mask.unknown-segment",
             Self::Grid(_) => "mask.grid",
             Self::TooLarge { .. } => "mask.too-large",
         }
@@ -107,12 +156,20 @@ impl Explain for MaskError {
             Self::Object(error) => error.advice(),
             Self::NotStructureSet => "give an RTSTRUCT object",
             Self::NotSegmentation => "give a DICOM SEG object",
-            Self::Empty | Self::Points { .. } => "export the object again from the program that made it",
+            Self::Empty
+            | Self::Points { .. }
+            | Self::Pixels { .. }
+            | Self::FrameCount { .. }
+            | Self::UnknownSegment { .. } => "export the object again from the program that made it",
             Self::NoContours { .. } => "choose a structure that was drawn as closed contours",
             Self::NoVoxels { .. } => "choose a larger structure",
             Self::FrameOfReference => "give the mask that was drawn on this series, or register the two first",
             Self::OutOfPlane { .. } => "draw the structure on the slices of this series, or give it as SEG",
             Self::Outside { .. } | Self::OtherSlices { .. } => "give the series that the mask was drawn on, uncropped",
+            Self::PixelFormat(_) => "export it as a BINARY, FRACTIONAL or LABELMAP segmentation",
+            Self::Codec(_) => "export it in explicit VR little endian",
+            Self::NoPosition { .. } => "give a segmentation of a CT series",
+            Self::FrameGrid { .. } => "give the series that was segmented, or resample the mask onto its slices",
             Self::Grid(_) => "check the image",
             Self::TooLarge { .. } => "crop the image, or split the object by segments",
         }
