@@ -9,6 +9,7 @@ mod crash;
 mod dicom;
 mod extract;
 mod line;
+mod masks;
 mod radiomics;
 mod risk;
 mod rooms;
