@@ -22,6 +22,7 @@ mod glrlm;
 mod glszm;
 mod mesh_table;
 mod neighborhood;
+mod numpy;
 mod region;
 mod resample;
 mod schema;
