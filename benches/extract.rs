@@ -44,8 +44,10 @@ fn case(folder: &Path, name: &str, radius: f64, seed: u64) -> Files {
     };
     let center = (n / 2) as f64;
     let image = Array3::from_shape_fn((n, n, n), |(z, y, x)| {
-        (60.0 + 40.0 * ((x as f64) / 7.0).sin() * ((y as f64) / 9.0).cos() + 20.0 * (z as f64 / 5.0).sin() + 60.0 * noise())
-            as i16
+        (60.0
+            + 40.0 * ((x as f64) / 7.0).sin() * ((y as f64) / 9.0).cos()
+            + 20.0 * (z as f64 / 5.0).sin()
+            + 60.0 * noise()) as i16
     });
     let mask = Array3::from_shape_fn((n, n, n), |(z, y, x)| {
         let r2 = [z, y, x].iter().map(|v| (*v as f64 - center).powi(2)).sum::<f64>();
@@ -76,7 +78,8 @@ fn timed(command: &mut Command) -> (f64, u64) {
     loop {
         if let Ok(text) = std::fs::read_to_string(&status) {
             let line = text.lines().find_map(|l| l.strip_prefix("VmHWM:"));
-            peak_kib = line.and_then(|l| l.trim().trim_end_matches(" kB").parse().ok()).unwrap_or(peak_kib).max(peak_kib);
+            peak_kib =
+                line.and_then(|l| l.trim().trim_end_matches(" kB").parse().ok()).unwrap_or(peak_kib).max(peak_kib);
         }
         if let Some(done) = child.try_wait().expect("a child can be waited for") {
             assert!(done.success(), "{command:?}");
@@ -122,7 +125,8 @@ fn list(folder: &Path, files: &Files) {
         let path = folder.join(format!("list-{n}.csv"));
         let mut file = std::fs::File::create(&path).expect("writable");
         writeln!(file, "Image,Mask,Number").expect("writable");
-        (0..n).for_each(|k| writeln!(file, "{},{},{k}", files.image.display(), files.mask.display()).expect("writable"));
+        (0..n)
+            .for_each(|k| writeln!(file, "{},{},{k}", files.image.display(), files.mask.display()).expect("writable"));
         path
     };
     let (few, many) = (write(50), write(500));

@@ -65,9 +65,25 @@ fn a_list_gives_the_lines_of_pyradiomics_in_every_format() {
 #[test]
 fn overrides_are_read_and_refused_as_pyradiomics_does() {
     let arguments = [
-        "extract", &input("tiny_image.nii.gz"), &input("tiny_ball.nii.gz"), "-p", &text(&golden("params.yaml")),
-        "-s", "binWidth:10", "-s", "distances:1,2", "-s", "foo:1", "-s", "binWidth:abc", "-s", "nocolon",
-        "--format", "csv", "--format-path", "basename",
+        "extract",
+        &input("tiny_image.nii.gz"),
+        &input("tiny_ball.nii.gz"),
+        "-p",
+        &text(&golden("params.yaml")),
+        "-s",
+        "binWidth:10",
+        "-s",
+        "distances:1,2",
+        "-s",
+        "foo:1",
+        "-s",
+        "binWidth:abc",
+        "-s",
+        "nocolon",
+        "--format",
+        "csv",
+        "--format-path",
+        "basename",
     ];
     let (code, out, err) = run(&arguments);
     assert_eq!(code, 0, "{err}");

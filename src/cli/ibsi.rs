@@ -96,7 +96,10 @@ fn print(found: &[(&str, ComplianceRow)], all: bool) {
     for (name, row) in found.iter().filter(|(_, row)| all || !row.passes) {
         let value = row.value.map_or("missing".into(), |value| format!("{value:?}"));
         let verdict = if row.passes { "ok" } else { "DIFFERS" };
-        println!("{name:<16}{:<36}{:<6}{value:>24} {:>14} +- {:<10} {verdict}", row.tag, row.code, row.reference, row.tolerance);
+        println!(
+            "{name:<16}{:<36}{:<6}{value:>24} {:>14} +- {:<10} {verdict}",
+            row.tag, row.code, row.reference, row.tolerance
+        );
     }
     // The prefix of a tag is its family.
     let mut counts: BTreeMap<(usize, &str), (usize, usize)> = BTreeMap::new();
@@ -111,5 +114,8 @@ fn print(found: &[(&str, ComplianceRow)], all: bool) {
         println!("{:<16}{family:<10}{passed:>8} {n}", CONFIGURATIONS[*at].0);
     }
     let passed = found.iter().filter(|(_, row)| row.passes).count();
-    println!("{passed} of {} published values of IBSI 1 are met (rounded to 3 digits, within the tolerance)", found.len());
+    println!(
+        "{passed} of {} published values of IBSI 1 are met (rounded to 3 digits, within the tolerance)",
+        found.len()
+    );
 }

@@ -182,8 +182,12 @@ impl Explain for RadiomicsError {
             Self::InFile { what, .. } => what.advice(),
             Self::EmptyMask => "check that the mask belongs to this image",
             Self::MissingLabel { .. } => "choose one of the labels that are present",
-            Self::SizeMismatch { .. } => "give the mask of this image, or resample it: --correct-mask (setting correctMask: true)",
-            Self::GeometryMismatch { .. } => "resample the mask: --correct-mask (setting correctMask: true), or raise geometryTolerance",
+            Self::SizeMismatch { .. } => {
+                "give the mask of this image, or resample it: --correct-mask (setting correctMask: true)"
+            }
+            Self::GeometryMismatch { .. } => {
+                "resample the mask: --correct-mask (setting correctMask: true), or raise geometryTolerance"
+            }
             Self::OutsideImage { .. } => "check that the mask belongs to this image",
             Self::OneVoxel | Self::TooFewDimensions { .. } | Self::TooSmall { .. } => {
                 "check the segmentation, or lower minimumROIDimensions or minimumROISize"

@@ -241,7 +241,12 @@ fn filtered<T: Scalar, Found: Send>(
 }
 
 /// All classes but shape on one image.
-fn classes(image: &Filtered, roi: &Roi, bounds: Bounds, settings: &Settings) -> Result<(Vec<Feature>, Vec<String>), RadiomicsError> {
+fn classes(
+    image: &Filtered,
+    roi: &Roi,
+    bounds: Bounds,
+    settings: &Settings,
+) -> Result<(Vec<Feature>, Vec<String>), RadiomicsError> {
     let view = roi.inside.view();
     let mask = part(&view, bounds);
     let values = image.values.view();

@@ -1,6 +1,7 @@
 //! First order: statistics of the region's values, without their places.
 
 use super::discretize::Levels;
+use super::numpy::pairwise_sum;
 use super::table::{Definition, Offer, offered, usual};
 
 /// The features of this family, in the order of PyRadiomics' method names.
@@ -30,7 +31,8 @@ pub(super) const FEATURES: [Definition; 19] = [
 /// `voxelArrayShift`.
 pub(super) fn compute(values: &mut [f64], levels: &Levels, shift: f64, voxel_mm3: f64) -> Vec<(&'static str, f64)> {
     let n = values.len() as f64;
-    let mean = values.iter().sum::<f64>() / n;
+    // In NumPy's order: in a flat region the last bit of the mean decides whether anything deviates from it.
+    let mean = pairwise_sum(values) / n;
     let (mut m2, mut m3, mut m4, mut absolute, mut energy) = (0.0, 0.0, 0.0, 0.0, 0.0);
     for v in values.iter() {
         let d = v - mean;

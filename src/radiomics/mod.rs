@@ -24,6 +24,7 @@ mod glszm;
 mod lines;
 mod mesh_table;
 mod neighborhood;
+mod numpy;
 mod overrides;
 mod region;
 mod resample;

@@ -15,8 +15,10 @@ const DEPTH_MAX: usize = 32;
 /// Offsets of neighbors grow with the cube of this.
 const DISTANCE_MAX: i64 = 32;
 
-/// More levels of a wavelet or of spherical harmonics, or samples of a binary pattern, are refused.
+/// More levels of a wavelet or of spherical harmonics are refused.
 const LEVELS_MAX: i64 = 32;
+/// More samples of a binary pattern are refused: scikit-image numbers patterns in 32 bits.
+const SAMPLES_MAX: i64 = 31;
 /// Vertices of the icosphere grow with 4 to this power.
 const SUBDIVISION_MAX: i64 = 5;
 
@@ -213,9 +215,6 @@ fn image_types(settings: &mut Settings, types: &[(String, Value)]) -> Result<(),
         let Some(image) = ImageType::ALL.into_iter().find(|i| i.name() == name) else {
             return Err(RadiomicsError::UnknownKey { path });
         };
-        if matches!(image, ImageType::Lbp2d | ImageType::Lbp3d) {
-            return Err(unsupported(&path));
-        }
         let Value::Map(entries) = own else { return Err(bad(&path, own, "a map")) };
         // Only a check: they are applied over the general settings, which may come later in the file.
         let mut scratch = Settings::default();
@@ -340,7 +339,7 @@ fn filter_setting(s: &mut Settings, k: Key, key: &str) -> Result<(), RadiomicsEr
         }
         "gradientUseSpacing" => f.gradient_use_spacing = k.bool()?,
         "lbp2DRadius" => f.lbp_2d_radius = k.positive()?,
-        "lbp2DSamples" => f.lbp_2d_samples = k.int(1, LEVELS_MAX)? as usize,
+        "lbp2DSamples" => f.lbp_2d_samples = k.int(1, SAMPLES_MAX)? as usize,
         "lbp2DMethod" => {
             f.lbp_2d_method = match k.text()? {
                 "default" => Lbp2dMethod::Default,

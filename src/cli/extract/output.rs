@@ -45,13 +45,13 @@ pub enum PathStyle {
     Basename,
 }
 
-/// Writes all cases. `input`: the list, from whose folder relative paths start, or the image.
+/// Writes all cases. `start`: where relative paths start.
 pub fn write(
     outcomes: &[Outcome],
     format: Format,
     style: PathStyle,
     skip_nans: bool,
-    input: &Path,
+    start: &Path,
     out: Option<&Path>,
 ) -> Result<(), Failure> {
     let start = absolute(start);

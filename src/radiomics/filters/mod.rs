@@ -4,6 +4,8 @@
 //! depends on, bit for bit.
 
 mod gradient;
+mod lbp2d;
+mod lbp3d;
 mod log;
 mod point;
 pub(super) mod wavelet;
@@ -150,7 +152,7 @@ pub(super) enum Output {
 pub(super) fn apply<T: Scalar>(
     image_type: ImageType,
     image: &Grid<T>,
-    _roi: &Roi,
+    roi: &Roi,
     bounds: Bounds,
     settings: &Settings,
 ) -> Result<Vec<Output>, RadiomicsError> {
@@ -171,8 +173,30 @@ pub(super) fn apply<T: Scalar>(
         }
         ImageType::Wavelet => wavelet::transform(image, bounds, settings.flat_axis(), &settings.filters),
         ImageType::LoG => Ok(log::transform(image, bounds, &settings.filters.sigmas)),
-        ImageType::Lbp2d | ImageType::Lbp3d => {
-            Err(RadiomicsError::Unsupported { path: format!("/imageType/{}", image_type.name()) })
+        ImageType::Lbp2d => {
+            let values = lbp2d::transform(image, bounds, settings.force_2d_dimension, &settings.filters);
+            let float32 = T::BYTES == 4 && !T::INTEGER;
+            let lbp = Output::Image(Filtered { name: "lbp-2D".into(), values, float32 });
+            Ok(mixed(!settings.force_2d, "2D", "3D").into_iter().chain([lbp]).collect())
+        }
+        ImageType::Lbp3d if settings.filters.lbp_3d_levels < 2 => Err(RadiomicsError::BadValue {
+            path: "lbp3DLevels".into(),
+            value: settings.filters.lbp_3d_levels.to_string(),
+            expected: "2 or more (PyRadiomics fails with 1)".into(),
+        }),
+        ImageType::Lbp3d => {
+            let maps = lbp3d::transform(image, roi, bounds, &settings.filters);
+            Ok(mixed(settings.force_2d, "3D", "2D").into_iter().chain(maps).collect())
         }
     }
+}
+
+/// The warning of a pattern that has other dimensions than the features.
+fn mixed(is: bool, pattern: &str, features: &str) -> Option<Output> {
+    is.then(|| {
+        Output::Warning(format!(
+            "radiomics.imageoperations: Calculating Local Binary Pattern in {pattern}, but extracting features in \
+             {features}. Use with caution!"
+        ))
+    })
 }
