@@ -36,7 +36,7 @@ pub struct Test {
 }
 
 impl Test {
-    fn new(chi_squared: f64, degrees_of_freedom: usize) -> Test {
+    pub(super) fn new(chi_squared: f64, degrees_of_freedom: usize) -> Test {
         Test { chi_squared, degrees_of_freedom, p: chi_squared_upper_tail(chi_squared, degrees_of_freedom as f64) }
     }
 }
@@ -114,20 +114,11 @@ pub fn cox(
     let p = x.ncols();
     let means: Array1<f64> = x.columns().into_iter().map(column_center).collect();
     // Fit on columns with mean 0 and mean absolute deviation 1: the coefficients and their steps are then of one size.
-    let mut scale = Array1::ones(p);
-    for (j, mut column) in data.x.columns_mut().into_iter().enumerate() {
-        let mean = column.mean().unwrap_or(0.0);
-        column -= mean;
-        let deviation = column.iter().map(|v| v.abs()).sum::<f64>() / time.len() as f64;
-        if deviation > 0.0 {
-            scale[j] = deviation;
-            column /= deviation;
-        }
-    }
+    let scale = standardize(&mut data.x);
     let null = data.derivatives(&Array1::zeros(p));
     let score = null.score.dot(&Cholesky::new(null.information.view())?.solve(null.score.view()));
     let null_log_likelihood = null.log_likelihood;
-    let (scaled, at) = maximize(&data, null)?;
+    let (scaled, at) = maximize("the Cox model", null, |beta| data.derivatives(beta))?;
     let inverse = Cholesky::new(at.information.view())?.inverse();
     let wald = scaled.dot(&at.information.dot(&scaled));
     let coefficients = &scaled / &scale;
@@ -316,30 +307,50 @@ fn column_center(column: ArrayView1<f64>) -> f64 {
     if column.iter().all(|&v| v == 0.0 || v.abs() == 1.0) { 0.0 } else { column.mean().unwrap_or(0.0) }
 }
 
-/// Newton's method with halved steps from 0, whose derivatives are `at`.
-fn maximize(data: &Data, mut at: Derivatives) -> Result<(Array1<f64>, Derivatives), StatisticsError> {
-    let mut beta = Array1::zeros(data.x.ncols());
+/// Shifts each column to mean 0 and scales it to mean absolute deviation 1; returns what the columns were divided by.
+pub(super) fn standardize(x: &mut Array2<f64>) -> Array1<f64> {
+    let mut scale = Array1::ones(x.ncols());
+    for (j, mut column) in x.columns_mut().into_iter().enumerate() {
+        let mean = column.mean().unwrap_or(0.0);
+        column -= mean;
+        let deviation = column.mapv(f64::abs).mean().unwrap_or(0.0);
+        if deviation > 0.0 {
+            scale[j] = deviation;
+            column /= deviation;
+        }
+    }
+    scale
+}
+
+/// Newton's method with halved steps from 0, where the derivatives are `at`, on standardized columns.
+pub(super) fn maximize(
+    what: &'static str,
+    mut at: Derivatives,
+    derivatives: impl Fn(&Array1<f64>) -> Derivatives,
+) -> Result<(Array1<f64>, Derivatives), StatisticsError> {
+    let not_converged = StatisticsError::NotConverged { what, iterations: ITERATIONS_MAX };
+    let mut beta = Array1::zeros(at.score.len());
     for _ in 0..ITERATIONS_MAX {
         let Ok(factor) = Cholesky::new(at.information.view()) else { return Err(monotone(&beta)) };
         let step = factor.solve(at.score.view());
         let gain = step.dot(&at.score);
         let longest = step.iter().fold(0.0, |longest: f64, s| longest.max(s.abs()));
-        // Steps near a maximum shrink much faster than the gain. Steps that stay of the size of a standard deviation's
-        // worth while nothing is gained run along a ridge without end.
+        // Steps near a maximum shrink along with the gain. Steps that stay long while nothing is gained follow a ridge
+        // without end.
         if gain < 1e-9 && longest > 0.01 {
             return Err(monotone(&step));
         }
         let mut share = 1.0;
         let (next_beta, next) = loop {
             let next_beta = &beta + share * &step;
-            let next = data.derivatives(&next_beta);
+            let next = derivatives(&next_beta);
             // Rounding may lower the likelihood by some of its last digits at the maximum.
             if next.log_likelihood >= at.log_likelihood - 1e-12 * at.log_likelihood.abs() {
                 break (next_beta, next);
             }
             share /= 2.0;
             if share < 1e-9 {
-                return Err(StatisticsError::NotConverged { what: "the Cox model", iterations: ITERATIONS_MAX });
+                return Err(not_converged);
             }
         };
         (beta, at) = (next_beta, next);
@@ -348,7 +359,7 @@ fn maximize(data: &Data, mut at: Derivatives) -> Result<(Array1<f64>, Derivative
             return Ok((beta, at));
         }
     }
-    Err(StatisticsError::NotConverged { what: "the Cox model", iterations: ITERATIONS_MAX })
+    Err(not_converged)
 }
 
 /// The error of a likelihood without maximum, naming the column that runs fastest.
@@ -374,10 +385,10 @@ struct Data<'a> {
 }
 
 /// Log partial likelihood, its gradient and its negative second derivatives.
-struct Derivatives {
-    log_likelihood: f64,
-    score: Array1<f64>,
-    information: Array2<f64>,
+pub(super) struct Derivatives {
+    pub log_likelihood: f64,
+    pub score: Array1<f64>,
+    pub information: Array2<f64>,
 }
 
 /// Sums of risk, risk times x and risk times x x' over patients.

@@ -2,8 +2,10 @@
 
 use super::{all_close, close, columns, expected, list, numbers};
 use metwatch::statistics::StatisticsError;
+use metwatch::statistics::competing::{cumulative_incidence, fine_gray, gray_test};
 use metwatch::statistics::concordance::{Concordance, PairWeight, concordance};
 use metwatch::statistics::cox::{Cox, Test, Ties, TimeScale, cox, proportionality};
+use metwatch::statistics::cut_off::cut_off;
 use metwatch::statistics::kaplan_meier::{Band, kaplan_meier, log_rank, pairwise_log_rank};
 use metwatch::statistics::time_dependent::{Censoring, brier_score, dynamic_auc, integrated_brier_score};
 use ndarray::{Array2, Axis};
@@ -363,6 +365,56 @@ fn cohort_without_outcome(case: &str, file: &str, names: &[&str]) -> Array2<f64>
     let columns = columns(case, file);
     let columns: Vec<Vec<f64>> = names.iter().map(|n| numbers(&columns[*n])).collect();
     Array2::from_shape_fn((columns[0].len(), names.len()), |(i, j)| columns[j][i])
+}
+
+#[test]
+fn competing_events_equal_cmprsk() {
+    let case = "competing_mgus2";
+    let wanted = expected(case);
+    let data = cohort(case, "data.csv");
+    let sex = codes(&data.columns["group"], &["F", "M"]);
+    for cause in [1, 2] {
+        let test = gray_test(&data.time, &data.event, &sex, None, cause, 0.0).unwrap();
+        let gray = &wanted["gray_tests"];
+        let row = cause.to_string();
+        close(&format!("Gray {cause}"), test.chi_squared, number(&gray["stat"][&row]), 1e-10);
+        close(&format!("Gray {cause}"), test.p, number(&gray["p"][&row]), 1e-9);
+        assert_eq!(test.degrees_of_freedom as f64, number(&gray["df"][&row]));
+    }
+    let curves = texts(&wanted["curves"]);
+    let mut compared = 0;
+    for (k, curve) in curves.iter().enumerate() {
+        let (group, cause) = curve.split_once(' ').unwrap();
+        let rows: Vec<usize> = (0..sex.len()).filter(|&i| data.columns["group"][i] == group).collect();
+        let time: Vec<f64> = rows.iter().map(|&i| data.time[i]).collect();
+        let event: Vec<u8> = rows.iter().map(|&i| data.event[i]).collect();
+        let found = cumulative_incidence(&time, &event, cause.parse().unwrap()).unwrap();
+        for (j, &t) in list(&wanted["times"]).iter().enumerate() {
+            let (incidence, variance) = found.at(t).unwrap();
+            close(&format!("{curve} at {t}"), incidence, list(&wanted["est"][j])[k], 1e-10);
+            close(&format!("variance of {curve} at {t}"), variance, list(&wanted["var"][j])[k], 1e-10);
+            compared += 1;
+        }
+    }
+    assert_eq!(compared, 12);
+    let wanted = &wanted["fine_gray"];
+    let fit = fine_gray(design(&texts(&wanted["names"]), &data).view(), &data.time, &data.event, 1).unwrap();
+    all_close("Fine-Gray coef", &fit.coefficients.to_vec(), &list(&wanted["coef"]), 1e-6);
+    all_close("Fine-Gray se", &fit.standard_errors().to_vec(), &list(&wanted["se"]), 1e-6);
+    close("Fine-Gray loglik", fit.log_likelihood[1], number(&wanted["loglik"]), 1e-10);
+}
+
+#[test]
+fn cut_offs_equal_maxstat() {
+    for case in SURVIVAL_CASES {
+        let wanted = expected(case);
+        let data = cohort(case, "data.csv");
+        let (fit, _) = fit(&wanted, &data, "efron");
+        let found = cut_off(&data.time, &data.event, &fit.linear_predictors, (0.1, 0.9)).unwrap();
+        let wanted = &wanted["maxstat_on_lp"];
+        close(&format!("{case} cut-off"), found.cut_off, number(&wanted["cutpoint"]), 1e-8);
+        close(&format!("{case} statistic"), found.statistic, number(&wanted["statistic"]), 1e-8);
+    }
 }
 
 #[test]
