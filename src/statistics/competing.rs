@@ -4,7 +4,7 @@
 //! other numbers compete with it.
 
 use super::StatisticsError;
-use super::cox::{Derivatives, Test, maximize, standardize};
+use super::cox::{Derivatives, Sums, Test, maximize, standardize};
 use super::distributions::normal_two_sided;
 use super::kaplan_meier::{ascending, check, check_finite, check_length, counts, strata_rows, tied_times};
 use super::linear::Cholesky;
@@ -107,8 +107,7 @@ pub fn gray_test(
     let mut variance = Array2::<f64>::zeros((tested, tested));
     for mut rows in strata_rows(strata, time.len()) {
         rows.sort_by(|&a, &b| time[a].total_cmp(&time[b]));
-        let times: Vec<Vec<usize>> =
-            rows.chunk_by(|&a, &b| time[a] == time[b]).map(<[usize]>::to_vec).collect();
+        let times: Vec<Vec<usize>> = rows.chunk_by(|&a, &b| time[a] == time[b]).map(<[usize]>::to_vec).collect();
         let (s, v) = gray_stratum(&times, event, &group, used.len(), cause, rho);
         score += &s;
         variance += &v;
@@ -312,16 +311,13 @@ struct Step {
     /// All rows at the time.
     rows: std::ops::Range<usize>,
     events: f64,
-    /// Sum of weighted risks, and weighted mean of x.
-    risk: f64,
-    mean: Array1<f64>,
-    /// Weighted mean of x x' less that of the means.
-    covariance: Array2<f64>,
+    /// Over the risk set.
+    sums: Sums,
 }
 
 impl Step {
     fn hazard(&self) -> f64 {
-        self.events / self.risk
+        self.events / self.sums.risk
     }
 }
 
@@ -343,48 +339,28 @@ impl Subdistribution {
 
     /// Times with events of the cause, ascending.
     fn steps(&self, beta: &Array1<f64>) -> Vec<Step> {
-        let p = self.x.ncols();
         let risks = self.risks(beta);
-        let sum = |weights: &mut dyn Iterator<Item = (usize, f64)>, into: &mut (f64, Array1<f64>, Array2<f64>)| {
-            for (i, weight) in weights {
-                into.0 += weight;
-                for (a, &xa) in self.x.row(i).iter().enumerate() {
-                    into.1[a] += weight * xa;
-                    for (b, &xb) in self.x.row(i).iter().enumerate() {
-                        into.2[[a, b]] += weight * xa * xb;
-                    }
-                }
-            }
-        };
-        let zero = || (0.0, Array1::<f64>::zeros(p), Array2::<f64>::zeros((p, p)));
-        // Those who had another event before, to be multiplied by G(t-).
-        let mut before = zero();
-        let mut steps = Vec::new();
         let blocks = self.blocks();
+        // Those who had another event before, to be multiplied by G(t-).
+        let mut others = Sums::zero(beta.len());
+        let mut steps = Vec::new();
         for rows in &blocks {
             let events = rows.clone().filter(|&i| self.event[i] == self.cause).count() as f64;
             if events > 0.0 {
-                let g = self.uncensored[rows.start];
-                let all = (g * before.0, g * &before.1, g * &before.2);
-                steps.push(Step { rows: rows.clone(), events, risk: all.0, mean: all.1, covariance: all.2 });
+                let sums = Sums::zero(beta.len()).plus(self.uncensored[rows.start], &others);
+                steps.push(Step { rows: rows.clone(), events, sums });
             }
-            let others = rows.clone().filter(|&i| self.competes(i));
-            sum(&mut others.map(|i| (i, risks[i] / self.uncensored[i])), &mut before);
+            for i in rows.clone().filter(|&i| self.competes(i)) {
+                others.add(self.x.row(i), risks[i] / self.uncensored[i]);
+            }
         }
         // Those still under observation, from the last backwards.
-        let mut at_risk = zero();
+        let mut at_risk = Sums::zero(beta.len());
         let mut remaining = steps.iter_mut().rev().peekable();
         for rows in blocks.iter().rev() {
-            sum(&mut rows.clone().map(|i| (i, risks[i])), &mut at_risk);
+            rows.clone().for_each(|i| at_risk.add(self.x.row(i), risks[i]));
             if let Some(step) = remaining.next_if(|step| step.rows == *rows) {
-                step.risk += at_risk.0;
-                step.mean = (&step.mean + &at_risk.1) / step.risk;
-                step.covariance = (&step.covariance + &at_risk.2) / step.risk;
-                for a in 0..p {
-                    for b in 0..p {
-                        step.covariance[[a, b]] -= step.mean[a] * step.mean[b];
-                    }
-                }
+                step.sums = at_risk.clone().plus(1.0, &step.sums);
             }
         }
         steps
@@ -400,9 +376,9 @@ impl Subdistribution {
                 found.log_likelihood += eta[i];
                 found.score += &self.x.row(i);
             }
-            found.log_likelihood -= step.events * step.risk.ln();
-            found.score.scaled_add(-step.events, &step.mean);
-            found.information.scaled_add(step.events, &step.covariance);
+            found.log_likelihood -= step.events * step.sums.risk.ln();
+            found.score.scaled_add(-step.events, &step.sums.mean());
+            found.information.scaled_add(step.events, &step.sums.covariance());
         }
         found
     }
@@ -420,7 +396,7 @@ impl Subdistribution {
             let g = self.uncensored[step.rows.start];
             for (sums, factor) in [(&mut plain, 1.0), (&mut weighted, g)] {
                 let hazard = factor * step.hazard();
-                let next = (sums[k].0 + hazard, &sums[k].1 + hazard * &step.mean);
+                let next = (sums[k].0 + hazard, &sums[k].1 + hazard * &step.sums.mean());
                 sums.push(next);
             }
         }
@@ -444,7 +420,7 @@ impl Subdistribution {
                 part += &of_censoring;
                 part.scaled_add(-risks[i], &(&x * plain[up_to].0 - &plain[up_to].1));
                 if self.event[i] == self.cause {
-                    part += &(&x - &steps[up_to - 1].mean);
+                    part += &(&x - &steps[up_to - 1].sums.mean());
                 } else if self.event[i] == 0 {
                     part.scaled_add(1.0 / at_risk, &censoring);
                 } else {

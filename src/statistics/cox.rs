@@ -244,8 +244,8 @@ pub fn proportionality(
             score.scaled_add(g, &data.x.row(i));
         }
         for part in at.parts(fit.ties) {
-            score.scaled_add(-g, &part.mean);
-            covariance += &at.covariance(&part);
+            score.scaled_add(-g, &part.sums.mean());
+            covariance += &part.sums.covariance();
         }
         information.slice_mut(s![..p, ..p]).scaled_add(1.0, &covariance);
         information.slice_mut(s![p.., ..p]).scaled_add(g, &covariance);
@@ -279,7 +279,9 @@ fn transformed(time: &[f64], event: &[u8], scale: TimeScale) -> Result<Vec<f64>,
         TimeScale::Identity => {}
         TimeScale::Log => {
             if let Some(row) = time.iter().position(|&t| t == 0.0) {
-                return Err(StatisticsError::Degenerate { what: format!("row {row} has time 0, which has no logarithm") });
+                return Err(StatisticsError::Degenerate {
+                    what: format!("row {row} has time 0, which has no logarithm"),
+                });
             }
             g.iter_mut().for_each(|t| *t = t.ln());
         }
@@ -392,19 +394,20 @@ pub(super) struct Derivatives {
 }
 
 /// Sums of risk, risk times x and risk times x x' over patients.
-struct Sums {
-    risk: f64,
-    x: Array1<f64>,
+#[derive(Clone)]
+pub(super) struct Sums {
+    pub risk: f64,
+    pub x: Array1<f64>,
     /// Lower half.
-    xx: Array2<f64>,
+    pub xx: Array2<f64>,
 }
 
 impl Sums {
-    fn zero(p: usize) -> Sums {
+    pub(super) fn zero(p: usize) -> Sums {
         Sums { risk: 0.0, x: Array1::zeros(p), xx: Array2::zeros((p, p)) }
     }
 
-    fn add(&mut self, x: ArrayView1<f64>, risk: f64) {
+    pub(super) fn add(&mut self, x: ArrayView1<f64>, risk: f64) {
         self.risk += risk;
         for (i, &xi) in x.iter().enumerate() {
             let weighted = risk * xi;
@@ -413,6 +416,25 @@ impl Sums {
                 self.xx[[i, j]] += weighted * xj;
             }
         }
+    }
+
+    /// These and `share` of others.
+    pub(super) fn plus(mut self, share: f64, others: &Sums) -> Sums {
+        self.risk += share * others.risk;
+        self.x.scaled_add(share, &others.x);
+        self.xx.scaled_add(share, &others.xx);
+        self
+    }
+
+    /// Mean of x, weighted by risk.
+    pub(super) fn mean(&self) -> Array1<f64> {
+        &self.x / self.risk
+    }
+
+    /// Covariance of x, weighted by risk.
+    pub(super) fn covariance(&self) -> Array2<f64> {
+        let mean = self.mean();
+        Array2::from_shape_fn(self.xx.dim(), |(i, j)| self.xx[[i.max(j), i.min(j)]] / self.risk - mean[i] * mean[j])
     }
 }
 
@@ -425,11 +447,11 @@ struct EventTime<'a> {
     dying: &'a Sums,
 }
 
-/// The risk set that one of tied events sees: those dying count for a share less.
+/// The risk set that one of tied events sees.
 struct Part {
+    /// Share by which all that have the event now are out of it.
     gone: f64,
-    risk: f64,
-    mean: Array1<f64>,
+    sums: Sums,
 }
 
 impl EventTime<'_> {
@@ -437,23 +459,8 @@ impl EventTime<'_> {
         let deaths = self.dead.len();
         (0..deaths).map(move |k| {
             let gone = if ties == Ties::Efron { k as f64 / deaths as f64 } else { 0.0 };
-            let risk = self.at_risk.risk - gone * self.dying.risk;
-            Part { gone, risk, mean: (&self.at_risk.x - gone * &self.dying.x) / risk }
+            Part { gone, sums: self.at_risk.clone().plus(-gone, self.dying) }
         })
-    }
-
-    /// Covariance of x in the risk set.
-    fn covariance(&self, part: &Part) -> Array2<f64> {
-        let p = part.mean.len();
-        let mut covariance = Array2::zeros((p, p));
-        for i in 0..p {
-            for j in 0..=i {
-                let square = (self.at_risk.xx[[i, j]] - part.gone * self.dying.xx[[i, j]]) / part.risk;
-                covariance[[i, j]] = square - part.mean[i] * part.mean[j];
-                covariance[[j, i]] = covariance[[i, j]];
-            }
-        }
-        covariance
     }
 }
 
@@ -508,9 +515,9 @@ impl Data<'_> {
                 found.score += &self.x.row(i);
             }
             for part in at.parts(self.ties) {
-                found.log_likelihood -= part.risk.ln();
-                found.score -= &part.mean;
-                found.information += &at.covariance(&part);
+                found.log_likelihood -= part.sums.risk.ln();
+                found.score -= &part.sums.mean();
+                found.information += &part.sums.covariance();
             }
         });
         found
@@ -538,10 +545,11 @@ impl Data<'_> {
                 hazard_of_dying: 0.0,
             };
             for part in at.parts(self.ties) {
-                sum.hazard += 1.0 / part.risk;
-                sum.variance += 1.0 / (part.risk * part.risk);
-                sum.mean_hazard.scaled_add(1.0 / part.risk, &part.mean);
-                sum.hazard_of_dying += (1.0 - part.gone) / part.risk;
+                let hazard = 1.0 / part.sums.risk;
+                sum.hazard += hazard;
+                sum.variance += hazard * hazard;
+                sum.mean_hazard.scaled_add(hazard, &part.sums.mean());
+                sum.hazard_of_dying += (1.0 - part.gone) * hazard;
             }
             increments[at.stratum].push(sum);
         });

@@ -22,12 +22,7 @@ pub struct CutOff {
 /// Cut-off of `x` with the largest log-rank statistic (`maxstat.test(smethod = "LogRank")` of R's package maxstat, p value
 /// methods `Lau92` and `Lau94`). `proportions`: the lower group holds at least the first and at most the second share of
 /// patients, (0.1, 0.9) as a rule.
-pub fn cut_off(
-    time: &[f64],
-    event: &[u8],
-    x: &[f64],
-    proportions: (f64, f64),
-) -> Result<CutOff, StatisticsError> {
+pub fn cut_off(time: &[f64], event: &[u8], x: &[f64], proportions: (f64, f64)) -> Result<CutOff, StatisticsError> {
     check(time, event, 1)?;
     check_events(event)?;
     check_length("values", x.len(), time.len())?;
@@ -59,7 +54,9 @@ pub fn cut_off(
     }
     let best = tried.iter().copied().reduce(|best, next| if next.1 > best.1 { next } else { best });
     let Some((cut_off, statistic)) = best else {
-        return Err(StatisticsError::Degenerate { what: "no value of x splits the patients within the proportions".into() });
+        return Err(StatisticsError::Degenerate {
+            what: "no value of x splits the patients within the proportions".into(),
+        });
     };
     Ok(CutOff {
         cut_off,
