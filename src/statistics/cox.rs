@@ -1,8 +1,8 @@
 //! Proportional hazards: fit, baseline hazard, prediction, tests, test of proportionality, as R's `coxph`, `basehaz`,
 //! `survfit.coxph` and `cox.zph`.
 //!
-//! `x` has shape (patients, predictors); `time` and `event` are as in [`super::kaplan_meier`]. Patients are compared within
-//! strata only, numbered as the caller likes; without strata all are in stratum 0.
+//! `x` has shape (patients, predictors); `time` and `event` are as in [`super::kaplan_meier`]. Patients are compared
+//! within strata only, numbered as the caller likes; without strata all are in stratum 0.
 
 use super::StatisticsError;
 use super::distributions::{chi_squared_upper_tail, normal_quantile, normal_two_sided};
@@ -36,7 +36,7 @@ pub struct Test {
 }
 
 impl Test {
-    fn new(chi_squared: f64, degrees_of_freedom: usize) -> Test {
+    pub(super) fn new(chi_squared: f64, degrees_of_freedom: usize) -> Test {
         Test { chi_squared, degrees_of_freedom, p: chi_squared_upper_tail(chi_squared, degrees_of_freedom as f64) }
     }
 }
@@ -52,7 +52,8 @@ pub struct Baseline {
     pub cumulative_hazard: Vec<f64>,
     /// Variance of the cumulative hazard as if the coefficients were known.
     variance: Vec<f64>,
-    /// Cumulative sum of hazard times the mean predictors (less [`Cox::means`]) of those at risk; shape (times, predictors).
+    /// Cumulative sum of hazard times the mean predictors (less [`Cox::means`]) of those at risk; shape (times,
+    /// predictors).
     mean_hazard: Array2<f64>,
 }
 
@@ -101,8 +102,8 @@ impl Predicted {
 
 /// Fits the model by maximum partial likelihood.
 ///
-/// Columns that depend on each other, and a likelihood that keeps rising with a coefficient (as when all events fall on one
-/// side of a predictor), are errors: R would warn and return a number.
+/// Columns that depend on each other, and a likelihood that keeps rising with a coefficient (as when all events fall on
+/// one side of a predictor), are errors: R would warn and return a number.
 pub fn cox(
     x: ArrayView2<f64>,
     time: &[f64],
@@ -114,20 +115,11 @@ pub fn cox(
     let p = x.ncols();
     let means: Array1<f64> = x.columns().into_iter().map(column_center).collect();
     // Fit on columns with mean 0 and mean absolute deviation 1: the coefficients and their steps are then of one size.
-    let mut scale = Array1::ones(p);
-    for (j, mut column) in data.x.columns_mut().into_iter().enumerate() {
-        let mean = column.mean().unwrap_or(0.0);
-        column -= mean;
-        let deviation = column.iter().map(|v| v.abs()).sum::<f64>() / time.len() as f64;
-        if deviation > 0.0 {
-            scale[j] = deviation;
-            column /= deviation;
-        }
-    }
+    let scale = standardize(&mut data.x);
     let null = data.derivatives(&Array1::zeros(p));
     let score = null.score.dot(&Cholesky::new(null.information.view())?.solve(null.score.view()));
     let null_log_likelihood = null.log_likelihood;
-    let (scaled, at) = maximize(&data, null)?;
+    let (scaled, at) = maximize("the Cox model", &data.x, null, |beta| data.derivatives(beta))?;
     let inverse = Cholesky::new(at.information.view())?.inverse();
     let wald = scaled.dot(&at.information.dot(&scaled));
     let coefficients = &scaled / &scale;
@@ -174,27 +166,35 @@ impl Cox {
     }
 
     /// Linear predictor of a new patient, centered at `means`.
-    pub fn linear_predictor(&self, x: ArrayView1<f64>) -> f64 {
-        (&x - &self.means).dot(&self.coefficients)
+    pub fn linear_predictor(&self, x: ArrayView1<f64>) -> Result<f64, StatisticsError> {
+        check_length("predictors of a new patient", x.len(), self.means.len())?;
+        Ok((&x - &self.means).dot(&self.coefficients))
     }
 
-    /// Survival of a new patient at `time` with the baseline of a stratum (`survfit.coxph`); none beyond the last follow-up
-    /// of the stratum, and for a stratum that was not in the fit.
-    pub fn predict(&self, x: ArrayView1<f64>, stratum: usize, time: f64) -> Option<Predicted> {
-        let baseline = self.baselines.iter().find(|b| b.stratum == stratum)?;
-        if time > *baseline.time.last()? {
-            return None;
-        }
+    /// Survival of a new patient at `time` with the baseline of a stratum (`survfit.coxph`). Beyond the last follow-up
+    /// of the stratum, and for a stratum that was not in the fit, it is unknown: an error.
+    pub fn predict(&self, x: ArrayView1<f64>, stratum: usize, time: f64) -> Result<Predicted, StatisticsError> {
+        let risk = self.linear_predictor(x)?.exp();
+        let Some(baseline) = self.baselines.iter().find(|b| b.stratum == stratum) else {
+            return Err(StatisticsError::Degenerate { what: format!("nobody of stratum {stratum} was in the fit") });
+        };
+        check_within(time, &baseline.time)?;
         let after = baseline.time.partition_point(|&t| t <= time);
         if after == 0 {
-            return Some(Predicted { survival: 1.0, se_cumulative_hazard: 0.0 });
+            return Ok(Predicted { survival: 1.0, se_cumulative_hazard: 0.0 });
         }
-        let centered = &x - &self.means;
-        let risk = centered.dot(&self.coefficients).exp();
         let hazard = baseline.cumulative_hazard[after - 1];
-        let shift = hazard * &centered - baseline.mean_hazard.row(after - 1);
+        let shift = hazard * (&x - &self.means) - baseline.mean_hazard.row(after - 1);
         let variance = baseline.variance[after - 1] + shift.dot(&self.covariance.dot(&shift));
-        Some(Predicted { survival: (-hazard * risk).exp(), se_cumulative_hazard: risk * variance.sqrt() })
+        Ok(Predicted { survival: (-hazard * risk).exp(), se_cumulative_hazard: risk * variance.sqrt() })
+    }
+}
+
+/// Fails for a time beyond the last of an ascending list.
+pub(super) fn check_within(time: f64, times: &[f64]) -> Result<(), StatisticsError> {
+    match times.last() {
+        Some(&last) if time <= last => Ok(()),
+        _ => Err(StatisticsError::Degenerate { what: format!("time {time} lies beyond the follow-up of the fit") }),
     }
 }
 
@@ -253,8 +253,8 @@ pub fn proportionality(
             score.scaled_add(g, &data.x.row(i));
         }
         for part in at.parts(fit.ties) {
-            score.scaled_add(-g, &part.mean);
-            covariance += &at.covariance(&part);
+            score.scaled_add(-g, &part.sums.mean());
+            covariance += &part.sums.covariance();
         }
         information.slice_mut(s![..p, ..p]).scaled_add(1.0, &covariance);
         information.slice_mut(s![p.., ..p]).scaled_add(g, &covariance);
@@ -318,30 +318,51 @@ fn column_center(column: ArrayView1<f64>) -> f64 {
     if column.iter().all(|&v| v == 0.0 || v.abs() == 1.0) { 0.0 } else { column.mean().unwrap_or(0.0) }
 }
 
-/// Newton's method with halved steps from 0, whose derivatives are `at`.
-fn maximize(data: &Data, mut at: Derivatives) -> Result<(Array1<f64>, Derivatives), StatisticsError> {
-    let mut beta = Array1::zeros(data.x.ncols());
+/// Shifts each column to mean 0 and scales it to mean absolute deviation 1; returns what the columns were divided by.
+pub(super) fn standardize(x: &mut Array2<f64>) -> Array1<f64> {
+    let mut scale = Array1::ones(x.ncols());
+    for (j, mut column) in x.columns_mut().into_iter().enumerate() {
+        let mean = column.mean().unwrap_or(0.0);
+        column -= mean;
+        let deviation = column.mapv(f64::abs).mean().unwrap_or(0.0);
+        if deviation > 0.0 {
+            scale[j] = deviation;
+            column /= deviation;
+        }
+    }
+    scale
+}
+
+/// Newton's method with halved steps from 0, where the derivatives are `at`; `x` are the centered predictors.
+pub(super) fn maximize(
+    what: &'static str,
+    x: &Array2<f64>,
+    mut at: Derivatives,
+    derivatives: impl Fn(&Array1<f64>) -> Derivatives,
+) -> Result<(Array1<f64>, Derivatives), StatisticsError> {
+    let not_converged = StatisticsError::NotConverged { what, iterations: ITERATIONS_MAX };
+    let mut beta = Array1::zeros(at.score.len());
     for _ in 0..ITERATIONS_MAX {
         let Ok(factor) = Cholesky::new(at.information.view()) else { return Err(monotone(&beta)) };
         let step = factor.solve(at.score.view());
         let gain = step.dot(&at.score);
-        let longest = step.iter().fold(0.0, |longest: f64, s| longest.max(s.abs()));
-        // Steps near a maximum shrink much faster than the gain. Steps that stay of the size of a standard deviation's
-        // worth while nothing is gained run along a ridge without end.
-        if gain < 1e-9 && longest > 0.01 {
+        // Near a maximum the step shrinks along with the gain. Where it still moves the risk of some patient by a
+        // percent while nothing is gained, it follows a ridge without end, on which Newton's method takes steps of
+        // about 1.
+        if gain < 1e-9 && x.dot(&step).iter().any(|moved| moved.abs() > 0.01) {
             return Err(monotone(&step));
         }
         let mut share = 1.0;
         let (next_beta, next) = loop {
             let next_beta = &beta + share * &step;
-            let next = data.derivatives(&next_beta);
+            let next = derivatives(&next_beta);
             // Rounding may lower the likelihood by some of its last digits at the maximum.
             if next.log_likelihood >= at.log_likelihood - 1e-12 * at.log_likelihood.abs() {
                 break (next_beta, next);
             }
             share /= 2.0;
             if share < 1e-9 {
-                return Err(StatisticsError::NotConverged { what: "the Cox model", iterations: ITERATIONS_MAX });
+                return Err(not_converged);
             }
         };
         (beta, at) = (next_beta, next);
@@ -350,7 +371,7 @@ fn maximize(data: &Data, mut at: Derivatives) -> Result<(Array1<f64>, Derivative
             return Ok((beta, at));
         }
     }
-    Err(StatisticsError::NotConverged { what: "the Cox model", iterations: ITERATIONS_MAX })
+    Err(not_converged)
 }
 
 /// The error of a likelihood without maximum, naming the column that runs fastest.
@@ -358,8 +379,8 @@ fn monotone(direction: &Array1<f64>) -> StatisticsError {
     let fastest = (0..direction.len()).max_by(|&a, &b| direction[a].abs().total_cmp(&direction[b].abs())).unwrap_or(0);
     StatisticsError::Singular {
         what: format!(
-            "the likelihood keeps rising with the coefficient of column {fastest} (from 0): the events are separated by it, \
-             alone or with other columns, so it has no finite estimate"
+            "the likelihood keeps rising with the coefficient of column {fastest} (from 0): it separates those with \
+             the event from those without, alone or with other columns, so it has no finite estimate"
         ),
     }
 }
@@ -376,26 +397,27 @@ struct Data<'a> {
 }
 
 /// Log partial likelihood, its gradient and its negative second derivatives.
-struct Derivatives {
-    log_likelihood: f64,
-    score: Array1<f64>,
-    information: Array2<f64>,
+pub(super) struct Derivatives {
+    pub log_likelihood: f64,
+    pub score: Array1<f64>,
+    pub information: Array2<f64>,
 }
 
 /// Sums of risk, risk times x and risk times x x' over patients.
-struct Sums {
-    risk: f64,
-    x: Array1<f64>,
+#[derive(Clone)]
+pub(super) struct Sums {
+    pub risk: f64,
+    pub x: Array1<f64>,
     /// Lower half.
-    xx: Array2<f64>,
+    pub xx: Array2<f64>,
 }
 
 impl Sums {
-    fn zero(p: usize) -> Sums {
+    pub(super) fn zero(p: usize) -> Sums {
         Sums { risk: 0.0, x: Array1::zeros(p), xx: Array2::zeros((p, p)) }
     }
 
-    fn add(&mut self, x: ArrayView1<f64>, risk: f64) {
+    pub(super) fn add(&mut self, x: ArrayView1<f64>, risk: f64) {
         self.risk += risk;
         for (i, &xi) in x.iter().enumerate() {
             let weighted = risk * xi;
@@ -404,6 +426,25 @@ impl Sums {
                 self.xx[[i, j]] += weighted * xj;
             }
         }
+    }
+
+    /// These and `share` of others.
+    pub(super) fn plus(mut self, share: f64, others: &Sums) -> Sums {
+        self.risk += share * others.risk;
+        self.x.scaled_add(share, &others.x);
+        self.xx.scaled_add(share, &others.xx);
+        self
+    }
+
+    /// Mean of x, weighted by risk.
+    pub(super) fn mean(&self) -> Array1<f64> {
+        &self.x / self.risk
+    }
+
+    /// Covariance of x, weighted by risk.
+    pub(super) fn covariance(&self) -> Array2<f64> {
+        let mean = self.mean();
+        Array2::from_shape_fn(self.xx.dim(), |(i, j)| self.xx[[i.max(j), i.min(j)]] / self.risk - mean[i] * mean[j])
     }
 }
 
@@ -416,11 +457,11 @@ struct EventTime<'a> {
     dying: &'a Sums,
 }
 
-/// The risk set that one of tied events sees: those dying count for a share less.
+/// The risk set that one of tied events sees.
 struct Part {
+    /// Share by which all that have the event now are out of it.
     gone: f64,
-    risk: f64,
-    mean: Array1<f64>,
+    sums: Sums,
 }
 
 impl EventTime<'_> {
@@ -428,23 +469,8 @@ impl EventTime<'_> {
         let deaths = self.dead.len();
         (0..deaths).map(move |k| {
             let gone = if ties == Ties::Efron { k as f64 / deaths as f64 } else { 0.0 };
-            let risk = self.at_risk.risk - gone * self.dying.risk;
-            Part { gone, risk, mean: (&self.at_risk.x - gone * &self.dying.x) / risk }
+            Part { gone, sums: self.at_risk.clone().plus(-gone, self.dying) }
         })
-    }
-
-    /// Covariance of x in the risk set.
-    fn covariance(&self, part: &Part) -> Array2<f64> {
-        let p = part.mean.len();
-        let mut covariance = Array2::zeros((p, p));
-        for i in 0..p {
-            for j in 0..=i {
-                let square = (self.at_risk.xx[[i, j]] - part.gone * self.dying.xx[[i, j]]) / part.risk;
-                covariance[[i, j]] = square - part.mean[i] * part.mean[j];
-                covariance[[j, i]] = covariance[[i, j]];
-            }
-        }
-        covariance
     }
 }
 
@@ -499,9 +525,9 @@ impl Data<'_> {
                 found.score += &self.x.row(i);
             }
             for part in at.parts(self.ties) {
-                found.log_likelihood -= part.risk.ln();
-                found.score -= &part.mean;
-                found.information += &at.covariance(&part);
+                found.log_likelihood -= part.sums.risk.ln();
+                found.score -= &part.sums.mean();
+                found.information += &part.sums.covariance();
             }
         });
         found
@@ -529,10 +555,11 @@ impl Data<'_> {
                 hazard_of_dying: 0.0,
             };
             for part in at.parts(self.ties) {
-                sum.hazard += 1.0 / part.risk;
-                sum.variance += 1.0 / (part.risk * part.risk);
-                sum.mean_hazard.scaled_add(1.0 / part.risk, &part.mean);
-                sum.hazard_of_dying += (1.0 - part.gone) / part.risk;
+                let hazard = 1.0 / part.sums.risk;
+                sum.hazard += hazard;
+                sum.variance += hazard * hazard;
+                sum.mean_hazard.scaled_add(hazard, &part.sums.mean());
+                sum.hazard_of_dying += (1.0 - part.gone) * hazard;
             }
             increments[at.stratum].push(sum);
         });
