@@ -7,6 +7,7 @@ mod cli;
 mod common;
 mod crash;
 mod dicom;
+mod ibsi;
 mod line;
 mod radiomics;
 mod risk;

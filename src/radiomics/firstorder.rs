@@ -75,7 +75,7 @@ pub(super) fn compute(values: &mut [f64], levels: &Levels, shift: f64, voxel_mm3
 }
 
 /// Percentile of sorted values, linear between neighbors (`numpy.percentile`).
-fn percentile(sorted: &[f64], q: f64) -> f64 {
+pub(super) fn percentile(sorted: &[f64], q: f64) -> f64 {
     let place = q / 100.0 * (sorted.len() - 1) as f64;
     let (below, t) = (place.floor() as usize, place.fract());
     let (a, b) = (sorted[below], sorted[(below + 1).min(sorted.len() - 1)]);

@@ -19,6 +19,7 @@ mod firstorder;
 mod glcm;
 mod glrlm;
 mod glszm;
+pub mod ibsi;
 mod mesh_table;
 mod neighborhood;
 mod region;
