@@ -19,7 +19,7 @@ pub(super) const FEATURES: [Definition; 19] = [
     usual("Range", "I", "2OJQ"),
     usual("RobustMeanAbsoluteDeviation", "I", "1128"),
     usual("RootMeanSquared", "I", "5ZWQ"),
-    usual("Skewness", "", "KE2M"),
+    usual("Skewness", "", "KE2A"),
     offered(Offer::Deprecated, usual("StandardDeviation", "I", "")),
     usual("TotalEnergy", "I^2 mm3", ""),
     usual("Uniformity", "", "BJ5W"),
