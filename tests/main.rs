@@ -8,6 +8,7 @@ mod common;
 mod crash;
 mod dicom;
 mod extract;
+mod ibsi;
 mod line;
 mod masks;
 mod radiomics;

@@ -20,7 +20,7 @@ pub(super) const FEATURES: [Definition; 19] = [
     usual("Range", "I", "2OJQ"),
     usual("RobustMeanAbsoluteDeviation", "I", "1128"),
     usual("RootMeanSquared", "I", "5ZWQ"),
-    usual("Skewness", "", "KE2M"),
+    usual("Skewness", "", "KE2A"),
     offered(Offer::Deprecated, usual("StandardDeviation", "I", "")),
     usual("TotalEnergy", "I^2 mm3", ""),
     usual("Uniformity", "", "BJ5W"),
@@ -77,7 +77,7 @@ pub(super) fn compute(values: &mut [f64], levels: &Levels, shift: f64, voxel_mm3
 }
 
 /// Percentile of sorted values, linear between neighbors (`numpy.percentile`).
-fn percentile(sorted: &[f64], q: f64) -> f64 {
+pub(super) fn percentile(sorted: &[f64], q: f64) -> f64 {
     let place = q / 100.0 * (sorted.len() - 1) as f64;
     let (below, t) = (place.floor() as usize, place.fract());
     let (a, b) = (sorted[below], sorted[(below + 1).min(sorted.len() - 1)]);

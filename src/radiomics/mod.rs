@@ -21,6 +21,7 @@ mod glcm;
 mod glcm_kernel;
 mod glrlm;
 mod glszm;
+pub mod ibsi;
 mod lines;
 mod mesh_table;
 mod neighborhood;

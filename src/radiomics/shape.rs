@@ -57,16 +57,16 @@ pub(super) fn compute(mask: ArrayView3<bool>, spacing: [f64; 3]) -> Vec<(&'stati
     ]
 }
 
-struct Mesh {
-    area: f64,
-    volume: f64,
+pub(super) struct Mesh {
+    pub area: f64,
+    pub volume: f64,
     /// Vertices in half voxels, (z, y, x).
-    vertices: Vec<[i32; 3]>,
+    pub vertices: Vec<[i32; 3]>,
 }
 
 impl Mesh {
     /// Counts cubes by their corners, so that area and volume are sums over 128 kinds of cube: no rounding over the mesh.
-    fn new(mask: ArrayView3<bool>, spacing: [f64; 3]) -> Mesh {
+    pub fn new(mask: ArrayView3<bool>, spacing: [f64; 3]) -> Mesh {
         let (nz, ny, nx) = mask.dim();
         let mut padded = Array3::from_elem((nz + 2, ny + 2, nx + 2), 0u8);
         padded.slice_mut(s![1..=nz, 1..=ny, 1..=nx]).zip_mut_with(&mask, |p, m| *p = u8::from(*m));
