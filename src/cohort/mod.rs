@@ -15,7 +15,9 @@
 mod error;
 mod join;
 mod nomogram_axes;
+pub mod plot;
 mod spec;
+pub mod svg;
 mod table;
 
 pub use error::CohortError;
