@@ -35,6 +35,17 @@ pub enum StatisticsError {
         /// Says which columns, in words.
         what: String,
     },
+    /// A combination of columns tells events from non-events: the estimate is infinite.
+    #[error(
+        "{} separation of events from non-events by columns {columns:?} (from 0): their coefficients have no finite estimate",
+        if *complete { "complete" } else { "quasi-complete" }
+    )]
+    Separated {
+        /// Every row is told apart, not only some.
+        complete: bool,
+        /// The columns of the combination.
+        columns: Vec<usize>,
+    },
     /// The iterations met their limit.
     #[error("{what} did not converge in {iterations} iterations")]
     NotConverged {
@@ -52,6 +63,7 @@ impl Explain for StatisticsError {
             StatisticsError::NotFinite { .. } => "statistics.not-finite",
             StatisticsError::Degenerate { .. } => "statistics.degenerate",
             StatisticsError::Singular { .. } => "statistics.singular",
+            StatisticsError::Separated { .. } => "statistics.separated",
             StatisticsError::NotConverged { .. } => "statistics.not-converged",
         }
     }
@@ -62,6 +74,7 @@ impl Explain for StatisticsError {
             StatisticsError::NotFinite { .. } => "leave such rows out, or impute them, before the fit",
             StatisticsError::Degenerate { .. } => "look at the outcome column and at the filters before it",
             StatisticsError::Singular { .. } => "leave one of the columns out",
+            StatisticsError::Separated { .. } => "use Firth's fit, or fewer predictors",
             StatisticsError::NotConverged { .. } => "look for separation, or use fewer predictors",
         }
     }
