@@ -24,6 +24,7 @@ pub mod penalized;
 pub mod reclassification;
 pub mod reliability;
 pub mod roc;
+mod sample;
 pub mod selection;
 pub mod time_dependent;
 

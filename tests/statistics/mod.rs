@@ -4,6 +4,8 @@ mod penalized;
 mod regression;
 mod survival;
 mod validation;
+mod validation_features;
+mod validation_tests;
 
 use crate::common::reference;
 use serde_json::Value as Json;
