@@ -73,9 +73,8 @@ pub fn concordance(
             PairWeight::InverseCensoring if event.iter().filter(|&&e| e == 1).count() < 2 => vec![1.0; time.len()],
             PairWeight::InverseCensoring => inverse_censoring(&time, &event),
             PairWeight::InverseTrainingCensoring { censoring, horizon } => {
-                let of = |(&t, &e): (&f64, &u8)| {
-                    Ok(if e == 1 && t < horizon { censoring.weight(t)?.powi(2) } else { 0.0 })
-                };
+                let of =
+                    |(&t, &e): (&f64, &u8)| Ok(if e == 1 && t < horizon { censoring.weight(t)?.powi(2) } else { 0.0 });
                 time.iter().zip(&event).map(of).collect::<Result<_, StatisticsError>>()?
             }
         };
@@ -120,7 +119,11 @@ impl Ranks {
             let start = distinct.partition_point(|&d| v - d > tolerance);
             (start, distinct.partition_point(|&d| d - v <= tolerance))
         };
-        Ranks { of: values.iter().map(|&v| below(v)).collect(), tied: values.iter().map(tied).collect(), n: distinct.len() }
+        Ranks {
+            of: values.iter().map(|&v| below(v)).collect(),
+            tied: values.iter().map(tied).collect(),
+            n: distinct.len(),
+        }
     }
 }
 

@@ -36,7 +36,7 @@ pub struct Test {
 }
 
 impl Test {
-    fn new(chi_squared: f64, degrees_of_freedom: usize) -> Test {
+    pub(super) fn new(chi_squared: f64, degrees_of_freedom: usize) -> Test {
         Test { chi_squared, degrees_of_freedom, p: chi_squared_upper_tail(chi_squared, degrees_of_freedom as f64) }
     }
 }
@@ -114,20 +114,11 @@ pub fn cox(
     let p = x.ncols();
     let means: Array1<f64> = x.columns().into_iter().map(column_center).collect();
     // Fit on columns with mean 0 and mean absolute deviation 1: the coefficients and their steps are then of one size.
-    let mut scale = Array1::ones(p);
-    for (j, mut column) in data.x.columns_mut().into_iter().enumerate() {
-        let mean = column.mean().unwrap_or(0.0);
-        column -= mean;
-        let deviation = column.iter().map(|v| v.abs()).sum::<f64>() / time.len() as f64;
-        if deviation > 0.0 {
-            scale[j] = deviation;
-            column /= deviation;
-        }
-    }
+    let scale = standardize(&mut data.x);
     let null = data.derivatives(&Array1::zeros(p));
     let score = null.score.dot(&Cholesky::new(null.information.view())?.solve(null.score.view()));
     let null_log_likelihood = null.log_likelihood;
-    let (scaled, at) = maximize(&data, null)?;
+    let (scaled, at) = maximize("the Cox model", null, |beta| data.derivatives(beta))?;
     let inverse = Cholesky::new(at.information.view())?.inverse();
     let wald = scaled.dot(&at.information.dot(&scaled));
     let coefficients = &scaled / &scale;
@@ -253,8 +244,8 @@ pub fn proportionality(
             score.scaled_add(g, &data.x.row(i));
         }
         for part in at.parts(fit.ties) {
-            score.scaled_add(-g, &part.mean);
-            covariance += &at.covariance(&part);
+            score.scaled_add(-g, &part.sums.mean());
+            covariance += &part.sums.covariance();
         }
         information.slice_mut(s![..p, ..p]).scaled_add(1.0, &covariance);
         information.slice_mut(s![p.., ..p]).scaled_add(g, &covariance);
@@ -288,7 +279,9 @@ fn transformed(time: &[f64], event: &[u8], scale: TimeScale) -> Result<Vec<f64>,
         TimeScale::Identity => {}
         TimeScale::Log => {
             if let Some(row) = time.iter().position(|&t| t == 0.0) {
-                return Err(StatisticsError::Degenerate { what: format!("row {row} has time 0, which has no logarithm") });
+                return Err(StatisticsError::Degenerate {
+                    what: format!("row {row} has time 0, which has no logarithm"),
+                });
             }
             g.iter_mut().for_each(|t| *t = t.ln());
         }
@@ -316,30 +309,50 @@ fn column_center(column: ArrayView1<f64>) -> f64 {
     if column.iter().all(|&v| v == 0.0 || v.abs() == 1.0) { 0.0 } else { column.mean().unwrap_or(0.0) }
 }
 
-/// Newton's method with halved steps from 0, whose derivatives are `at`.
-fn maximize(data: &Data, mut at: Derivatives) -> Result<(Array1<f64>, Derivatives), StatisticsError> {
-    let mut beta = Array1::zeros(data.x.ncols());
+/// Shifts each column to mean 0 and scales it to mean absolute deviation 1; returns what the columns were divided by.
+pub(super) fn standardize(x: &mut Array2<f64>) -> Array1<f64> {
+    let mut scale = Array1::ones(x.ncols());
+    for (j, mut column) in x.columns_mut().into_iter().enumerate() {
+        let mean = column.mean().unwrap_or(0.0);
+        column -= mean;
+        let deviation = column.mapv(f64::abs).mean().unwrap_or(0.0);
+        if deviation > 0.0 {
+            scale[j] = deviation;
+            column /= deviation;
+        }
+    }
+    scale
+}
+
+/// Newton's method with halved steps from 0, where the derivatives are `at`, on standardized columns.
+pub(super) fn maximize(
+    what: &'static str,
+    mut at: Derivatives,
+    derivatives: impl Fn(&Array1<f64>) -> Derivatives,
+) -> Result<(Array1<f64>, Derivatives), StatisticsError> {
+    let not_converged = StatisticsError::NotConverged { what, iterations: ITERATIONS_MAX };
+    let mut beta = Array1::zeros(at.score.len());
     for _ in 0..ITERATIONS_MAX {
         let Ok(factor) = Cholesky::new(at.information.view()) else { return Err(monotone(&beta)) };
         let step = factor.solve(at.score.view());
         let gain = step.dot(&at.score);
         let longest = step.iter().fold(0.0, |longest: f64, s| longest.max(s.abs()));
-        // Steps near a maximum shrink much faster than the gain. Steps that stay of the size of a standard deviation's
-        // worth while nothing is gained run along a ridge without end.
+        // Steps near a maximum shrink along with the gain. Steps that stay long while nothing is gained follow a ridge
+        // without end.
         if gain < 1e-9 && longest > 0.01 {
             return Err(monotone(&step));
         }
         let mut share = 1.0;
         let (next_beta, next) = loop {
             let next_beta = &beta + share * &step;
-            let next = data.derivatives(&next_beta);
+            let next = derivatives(&next_beta);
             // Rounding may lower the likelihood by some of its last digits at the maximum.
             if next.log_likelihood >= at.log_likelihood - 1e-12 * at.log_likelihood.abs() {
                 break (next_beta, next);
             }
             share /= 2.0;
             if share < 1e-9 {
-                return Err(StatisticsError::NotConverged { what: "the Cox model", iterations: ITERATIONS_MAX });
+                return Err(not_converged);
             }
         };
         (beta, at) = (next_beta, next);
@@ -348,7 +361,7 @@ fn maximize(data: &Data, mut at: Derivatives) -> Result<(Array1<f64>, Derivative
             return Ok((beta, at));
         }
     }
-    Err(StatisticsError::NotConverged { what: "the Cox model", iterations: ITERATIONS_MAX })
+    Err(not_converged)
 }
 
 /// The error of a likelihood without maximum, naming the column that runs fastest.
@@ -374,26 +387,27 @@ struct Data<'a> {
 }
 
 /// Log partial likelihood, its gradient and its negative second derivatives.
-struct Derivatives {
-    log_likelihood: f64,
-    score: Array1<f64>,
-    information: Array2<f64>,
+pub(super) struct Derivatives {
+    pub log_likelihood: f64,
+    pub score: Array1<f64>,
+    pub information: Array2<f64>,
 }
 
 /// Sums of risk, risk times x and risk times x x' over patients.
-struct Sums {
-    risk: f64,
-    x: Array1<f64>,
+#[derive(Clone)]
+pub(super) struct Sums {
+    pub risk: f64,
+    pub x: Array1<f64>,
     /// Lower half.
-    xx: Array2<f64>,
+    pub xx: Array2<f64>,
 }
 
 impl Sums {
-    fn zero(p: usize) -> Sums {
+    pub(super) fn zero(p: usize) -> Sums {
         Sums { risk: 0.0, x: Array1::zeros(p), xx: Array2::zeros((p, p)) }
     }
 
-    fn add(&mut self, x: ArrayView1<f64>, risk: f64) {
+    pub(super) fn add(&mut self, x: ArrayView1<f64>, risk: f64) {
         self.risk += risk;
         for (i, &xi) in x.iter().enumerate() {
             let weighted = risk * xi;
@@ -402,6 +416,25 @@ impl Sums {
                 self.xx[[i, j]] += weighted * xj;
             }
         }
+    }
+
+    /// These and `share` of others.
+    pub(super) fn plus(mut self, share: f64, others: &Sums) -> Sums {
+        self.risk += share * others.risk;
+        self.x.scaled_add(share, &others.x);
+        self.xx.scaled_add(share, &others.xx);
+        self
+    }
+
+    /// Mean of x, weighted by risk.
+    pub(super) fn mean(&self) -> Array1<f64> {
+        &self.x / self.risk
+    }
+
+    /// Covariance of x, weighted by risk.
+    pub(super) fn covariance(&self) -> Array2<f64> {
+        let mean = self.mean();
+        Array2::from_shape_fn(self.xx.dim(), |(i, j)| self.xx[[i.max(j), i.min(j)]] / self.risk - mean[i] * mean[j])
     }
 }
 
@@ -414,11 +447,11 @@ struct EventTime<'a> {
     dying: &'a Sums,
 }
 
-/// The risk set that one of tied events sees: those dying count for a share less.
+/// The risk set that one of tied events sees.
 struct Part {
+    /// Share by which all that have the event now are out of it.
     gone: f64,
-    risk: f64,
-    mean: Array1<f64>,
+    sums: Sums,
 }
 
 impl EventTime<'_> {
@@ -426,23 +459,8 @@ impl EventTime<'_> {
         let deaths = self.dead.len();
         (0..deaths).map(move |k| {
             let gone = if ties == Ties::Efron { k as f64 / deaths as f64 } else { 0.0 };
-            let risk = self.at_risk.risk - gone * self.dying.risk;
-            Part { gone, risk, mean: (&self.at_risk.x - gone * &self.dying.x) / risk }
+            Part { gone, sums: self.at_risk.clone().plus(-gone, self.dying) }
         })
-    }
-
-    /// Covariance of x in the risk set.
-    fn covariance(&self, part: &Part) -> Array2<f64> {
-        let p = part.mean.len();
-        let mut covariance = Array2::zeros((p, p));
-        for i in 0..p {
-            for j in 0..=i {
-                let square = (self.at_risk.xx[[i, j]] - part.gone * self.dying.xx[[i, j]]) / part.risk;
-                covariance[[i, j]] = square - part.mean[i] * part.mean[j];
-                covariance[[j, i]] = covariance[[i, j]];
-            }
-        }
-        covariance
     }
 }
 
@@ -497,9 +515,9 @@ impl Data<'_> {
                 found.score += &self.x.row(i);
             }
             for part in at.parts(self.ties) {
-                found.log_likelihood -= part.risk.ln();
-                found.score -= &part.mean;
-                found.information += &at.covariance(&part);
+                found.log_likelihood -= part.sums.risk.ln();
+                found.score -= &part.sums.mean();
+                found.information += &part.sums.covariance();
             }
         });
         found
@@ -527,10 +545,11 @@ impl Data<'_> {
                 hazard_of_dying: 0.0,
             };
             for part in at.parts(self.ties) {
-                sum.hazard += 1.0 / part.risk;
-                sum.variance += 1.0 / (part.risk * part.risk);
-                sum.mean_hazard.scaled_add(1.0 / part.risk, &part.mean);
-                sum.hazard_of_dying += (1.0 - part.gone) / part.risk;
+                let hazard = 1.0 / part.sums.risk;
+                sum.hazard += hazard;
+                sum.variance += hazard * hazard;
+                sum.mean_hazard.scaled_add(hazard, &part.sums.mean());
+                sum.hazard_of_dying += (1.0 - part.gone) * hazard;
             }
             increments[at.stratum].push(sum);
         });

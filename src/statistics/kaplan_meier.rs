@@ -158,21 +158,14 @@ impl Curve {
 fn crossing(time: &[f64], s: &[Option<f64>], p: f64) -> Option<f64> {
     // R's tolerance for "equal", sqrt of the machine epsilon.
     let tolerance = f64::EPSILON.sqrt();
-    // Starts of the flat parts of 1 - S. An upper limit may rise again late: a level seen before keeps its first time.
-    let mut flats: Vec<(f64, f64)> = vec![(0.0, 0.0)];
-    for (&t, s) in time.iter().zip(s) {
-        if let Some(s) = s {
-            if !flats.iter().rev().any(|&(_, y)| y == 1.0 - s) {
-                flats.push((t, 1.0 - s));
-            }
-        }
-    }
+    // Earliest time of the smallest level of 1 - S that is at least `level`: the upper limit may rise again late.
     let first_at_least = |level: f64| {
-        let reached = flats.iter().filter(|&&(_, y)| y >= level);
-        reached.min_by(|a, b| a.1.total_cmp(&b.1)).map(|&(t, _)| t)
+        let known = time.iter().zip(s).filter_map(|(&t, s)| s.map(|s| (t, 1.0 - s)));
+        let reached = [(0.0, 0.0)].into_iter().chain(known).filter(|&(_, y)| y >= level);
+        reached.min_by(|a, b| a.1.total_cmp(&b.1)).map(|(t, _)| t)
     };
     let start = first_at_least(p - tolerance)?;
-    let ends_at_p = s.last()?.is_some() && (flats.last()?.1 - p).abs() < tolerance;
+    let ends_at_p = s.last()?.is_some_and(|s| (1.0 - s - p).abs() < tolerance);
     let end = if ends_at_p { *time.last()? } else { first_at_least(p + tolerance)? };
     Some((start + end) / 2.0)
 }

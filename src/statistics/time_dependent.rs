@@ -42,7 +42,10 @@ impl Censoring {
         let last = self.time.len() - 1;
         if time > self.time[last] && self.uncensored[last] > 0.0 {
             return Err(StatisticsError::Degenerate {
-                what: format!("time {time} lies beyond the follow-up of the training patients, which ends at {}", self.time[last]),
+                what: format!(
+                    "time {time} lies beyond the follow-up of the training patients, which ends at {}",
+                    self.time[last]
+                ),
             });
         }
         Ok(if after == 0 { 1.0 } else { self.uncensored[after - 1] })

@@ -2,8 +2,10 @@
 
 use super::{all_close, close, columns, expected, list, numbers};
 use metwatch::statistics::StatisticsError;
+use metwatch::statistics::competing::{cumulative_incidence, fine_gray, gray_test};
 use metwatch::statistics::concordance::{Concordance, PairWeight, concordance};
 use metwatch::statistics::cox::{Cox, Test, Ties, TimeScale, cox, proportionality};
+use metwatch::statistics::cut_off::cut_off;
 use metwatch::statistics::kaplan_meier::{Band, kaplan_meier, log_rank, pairwise_log_rank};
 use metwatch::statistics::time_dependent::{Censoring, brier_score, dynamic_auc, integrated_brier_score};
 use ndarray::{Array2, Axis};
@@ -58,7 +60,7 @@ fn kaplan_meier_curves_quantiles_and_means_equal_survfit() {
         for (key, band) in [("km_log", Band::Log), ("km_loglog", Band::LogLog), ("km_plain", Band::Plain)] {
             let wanted = &wanted[key];
             let mut start = 0;
-            for g in 0..levels.len() {
+            for (g, level) in levels.iter().enumerate() {
                 let rows: Vec<usize> = (0..group.len()).filter(|&i| group[i] == g).collect();
                 let time: Vec<f64> = rows.iter().map(|&i| data.time[i]).collect();
                 let event: Vec<u8> = rows.iter().map(|&i| data.event[i]).collect();
@@ -77,7 +79,7 @@ fn kaplan_meier_curves_quantiles_and_means_equal_survfit() {
                 ];
                 for (name, found) in columns {
                     let reference = &list(&wanted[name])[start..end];
-                    all_close(&format!("{case} {key} {} {name}", levels[g]), &found, reference, 1e-10);
+                    all_close(&format!("{case} {key} {level} {name}"), &found, reference, 1e-10);
                 }
                 for (k, p) in [0.25, 0.5, 0.75].into_iter().enumerate() {
                     let quantile = curve.quantile(p).unwrap();
@@ -140,7 +142,8 @@ fn design(names: &[&str], data: &Cohort) -> Array2<f64> {
     let column = |name: &str| match data.columns.get(name) {
         Some(cells) => numbers(cells),
         None => {
-            let (factor, level) = data.columns.keys().find_map(|c| name.strip_prefix(c.as_str()).map(|l| (c, l))).unwrap();
+            let (factor, level) =
+                data.columns.keys().find_map(|c| name.strip_prefix(c.as_str()).map(|l| (c, l))).unwrap();
             data.columns[factor].iter().map(|cell| f64::from(u8::from(cell == level))).collect()
         }
     };
@@ -347,9 +350,8 @@ fn integrated_brier_score_of_a_model_equals_scikit_survival() {
     let grid = list(&wanted["ibs_grid"]);
     let grid: Vec<f64> =
         (0..grid[2] as usize).map(|k| grid[0] + (grid[1] - grid[0]) * k as f64 / (grid[2] - 1.0)).collect();
-    let survival = Array2::from_shape_fn((new.nrows(), grid.len()), |(i, k)| {
-        (-cumulative(grid[k]) * risk_of(new.row(i))).exp()
-    });
+    let survival =
+        Array2::from_shape_fn((new.nrows(), grid.len()), |(i, k)| (-cumulative(grid[k]) * risk_of(new.row(i))).exp());
     for i in 0..5 {
         let reference = list(&wanted["surv_on_ibs_grid_first5"][i]);
         all_close(&format!("survival of patient {i}"), &survival.row(i).to_vec(), &reference, 1e-10);
@@ -366,18 +368,226 @@ fn cohort_without_outcome(case: &str, file: &str, names: &[&str]) -> Array2<f64>
 }
 
 #[test]
+fn competing_events_equal_cmprsk() {
+    let case = "competing_mgus2";
+    let wanted = expected(case);
+    let data = cohort(case, "data.csv");
+    let sex = codes(&data.columns["group"], &["F", "M"]);
+    for cause in [1, 2] {
+        let test = gray_test(&data.time, &data.event, &sex, None, cause, 0.0).unwrap();
+        let gray = &wanted["gray_tests"];
+        let row = cause.to_string();
+        close(&format!("Gray {cause}"), test.chi_squared, number(&gray["stat"][&row]), 1e-10);
+        close(&format!("Gray {cause}"), test.p, number(&gray["p"][&row]), 1e-9);
+        assert_eq!(test.degrees_of_freedom as f64, number(&gray["df"][&row]));
+    }
+    let curves = texts(&wanted["curves"]);
+    let mut compared = 0;
+    for (k, curve) in curves.iter().enumerate() {
+        let (group, cause) = curve.split_once(' ').unwrap();
+        let rows: Vec<usize> = (0..sex.len()).filter(|&i| data.columns["group"][i] == group).collect();
+        let time: Vec<f64> = rows.iter().map(|&i| data.time[i]).collect();
+        let event: Vec<u8> = rows.iter().map(|&i| data.event[i]).collect();
+        let found = cumulative_incidence(&time, &event, cause.parse().unwrap()).unwrap();
+        for (j, &t) in list(&wanted["times"]).iter().enumerate() {
+            let (incidence, variance) = found.at(t).unwrap();
+            close(&format!("{curve} at {t}"), incidence, list(&wanted["est"][j])[k], 1e-10);
+            close(&format!("variance of {curve} at {t}"), variance, list(&wanted["var"][j])[k], 1e-10);
+            compared += 1;
+        }
+    }
+    assert_eq!(compared, 12);
+    let wanted = &wanted["fine_gray"];
+    let fit = fine_gray(design(&texts(&wanted["names"]), &data).view(), &data.time, &data.event, 1).unwrap();
+    all_close("Fine-Gray coef", &fit.coefficients.to_vec(), &list(&wanted["coef"]), 1e-6);
+    all_close("Fine-Gray se", &fit.standard_errors().to_vec(), &list(&wanted["se"]), 1e-6);
+    close("Fine-Gray loglik", fit.log_likelihood[1], number(&wanted["loglik"]), 1e-10);
+}
+
+#[test]
+fn cut_offs_equal_maxstat() {
+    for case in SURVIVAL_CASES {
+        let wanted = expected(case);
+        let data = cohort(case, "data.csv");
+        let (fit, _) = fit(&wanted, &data, "efron");
+        let found = cut_off(&data.time, &data.event, &fit.linear_predictors, (0.1, 0.9)).unwrap();
+        let wanted = &wanted["maxstat_on_lp"];
+        close(&format!("{case} cut-off"), found.cut_off, number(&wanted["cutpoint"]), 1e-8);
+        close(&format!("{case} statistic"), found.statistic, number(&wanted["statistic"]), 1e-8);
+    }
+}
+
+#[test]
+fn survival_behind_a_nomogram_equals_cph() {
+    let case = "nomogram_colon";
+    let wanted = expected(case);
+    let data = cohort(case, "data.csv");
+    let cox_part = &wanted["cox"];
+    // rms writes a level as rx=Lev
+    let names: Vec<&String> = cox_part["coef"].as_object().unwrap().keys().collect();
+    let plain: Vec<String> = names.iter().map(|n| n.replace('=', "")).collect();
+    let x = design(&plain.iter().map(String::as_str).collect::<Vec<_>>(), &data);
+    let fit = cox(x.view(), &data.time, &data.event, None, Ties::Efron).unwrap();
+    let coefficients: Vec<f64> = names.iter().map(|n| number(&cox_part["coef"][n.as_str()])).collect();
+    // cph stops when the likelihood moves by less than 1e-4 of itself: one Newton step before coxph would.
+    for ((b, se), wanted) in fit.coefficients.iter().zip(fit.standard_errors()).zip(&coefficients) {
+        assert!((b - wanted).abs() < 0.01 * se, "{b} {wanted}");
+    }
+    for (k, &t) in list(&cox_part["times"]).iter().enumerate() {
+        let found: Vec<f64> = x.axis_iter(Axis(0)).map(|x| fit.predict(x, 0, t).unwrap().survival).collect();
+        for (found, wanted) in found.iter().zip(list(&cox_part["predicted_survival"][k])) {
+            assert!((found - wanted).abs() < 5e-4, "survival at {t}: {found} {wanted}");
+        }
+    }
+}
+
+/// The colon cohort with its ties broken: predictors, times, strata by sex, and one predictor as groups.
+fn untied() -> (Cohort, Array2<f64>, Vec<usize>, Vec<usize>) {
+    let mut data = cohort("survival_colon", "data.csv");
+    data.time.iter_mut().enumerate().for_each(|(i, t)| *t += i as f64 * 1e-3);
+    let x = design(&["adhere"], &data);
+    let sex = codes(&data.columns["sex"], &["0", "1"]);
+    let adhere = codes(&data.columns["adhere"], &["0", "1"]);
+    (data, x, sex, adhere)
+}
+
+#[test]
+fn the_score_test_of_one_factor_in_strata_is_the_stratified_log_rank_test() {
+    let (data, x, sex, adhere) = untied();
+    let fit = cox(x.view(), &data.time, &data.event, Some(&sex), Ties::Efron).unwrap();
+    let test = log_rank(&data.time, &data.event, &adhere, Some(&sex), 0.0).unwrap();
+    close("score", fit.score.chi_squared, test.chi_squared, 1e-10);
+    assert_eq!(fit.baselines.iter().map(|b| b.stratum).collect::<Vec<_>>(), [0, 1]);
+    // as many events expected as observed, in each stratum
+    for stratum in [0, 1] {
+        let rows = (0..sex.len()).filter(|&i| sex[i] == stratum);
+        assert!(rows.map(|i| fit.martingale_residuals[i]).sum::<f64>().abs() < 1e-9);
+    }
+    // pairs within strata only: those of each stratum add up
+    let pairs = |rows: &[usize]| {
+        let time: Vec<f64> = rows.iter().map(|&i| data.time[i]).collect();
+        let event: Vec<u8> = rows.iter().map(|&i| data.event[i]).collect();
+        let risk: Vec<f64> = rows.iter().map(|&i| x[[i, 0]]).collect();
+        concordance(&time, &event, &risk, None, PairWeight::Equal, 0.0).unwrap().concordant
+    };
+    let of = |stratum: usize| (0..sex.len()).filter(|&i| sex[i] == stratum).collect::<Vec<_>>();
+    let risk = x.column(0).to_vec();
+    let both = concordance(&data.time, &data.event, &risk, Some(&sex), PairWeight::Equal, 0.0).unwrap();
+    assert_eq!(both.concordant, pairs(&of(0)) + pairs(&of(1)));
+}
+
+#[test]
+fn scales_of_time_in_the_test_of_proportionality() {
+    let (data, x, sex, _) = untied();
+    let test = |time: &[f64], scale| {
+        let fit = cox(x.view(), time, &data.event, Some(&sex), Ties::Efron).unwrap();
+        proportionality(&fit, x.view(), time, &data.event, Some(&sex), &[vec![0]], scale).unwrap().global.chi_squared
+    };
+    // The fit depends on the order of the times alone, so each scale is the identity on times put on that scale.
+    let logarithm: Vec<f64> = data.time.iter().map(|t| t.ln()).collect();
+    close("log", test(&data.time, TimeScale::Log), test(&logarithm, TimeScale::Identity), 1e-9);
+    let rank: Vec<f64> = data.time.iter().map(|t| data.time.iter().filter(|s| *s <= t).count() as f64).collect();
+    close("rank", test(&data.time, TimeScale::Rank), test(&rank, TimeScale::Identity), 1e-9);
+}
+
+#[test]
+fn counting_pairs_one_by_one_gives_the_same_concordance() {
+    let data = cohort("survival_colon_heavy_ties", "data.csv");
+    let risk = numbers(&data.columns["nodes"]);
+    let found = concordance(&data.time, &data.event, &risk, None, PairWeight::Equal, 0.0).unwrap();
+    let mut counts = [0.0; 6];
+    for i in 0..risk.len() {
+        for j in 0..risk.len() {
+            let (ti, tj, ei, ej) = (data.time[i], data.time[j], data.event[i], data.event[j]);
+            if ei == 1 && (ti < tj || (ti == tj && ej == 0)) {
+                counts[if risk[i] > risk[j] {
+                    0
+                } else if risk[i] < risk[j] {
+                    1
+                } else {
+                    2
+                }] += 1.0;
+                counts[5] += f64::from(u8::from(ti == tj));
+            } else if i < j && ti == tj && ei == 1 && ej == 1 {
+                counts[if risk[i] == risk[j] { 4 } else { 3 }] += 1.0;
+            }
+        }
+    }
+    let fast = [found.concordant, found.discordant, found.tied_risk, found.tied_time, found.tied_both];
+    assert_eq!(fast, counts[..5]);
+    assert_eq!(found.tied_with_censored, counts[5]);
+}
+
+fn degenerate<T>(result: Result<T, StatisticsError>) -> bool {
+    matches!(result, Err(StatisticsError::Degenerate { .. }))
+}
+
+#[test]
 fn follow_up_that_makes_no_sense_is_refused() {
-    let degenerate = |result: Result<_, StatisticsError>| matches!(result, Err(StatisticsError::Degenerate { .. }));
     let curve = |time: &[f64], event: &[u8]| kaplan_meier(time, event, Band::Log, 0.95);
     assert!(degenerate(curve(&[-1.0, 2.0], &[1, 0])));
     assert!(degenerate(curve(&[1.0, 2.0], &[1, 2])));
     assert!(degenerate(curve(&[], &[])));
     assert!(degenerate(kaplan_meier(&[1.0], &[1], Band::Log, 1.0)));
-    assert_eq!(curve(&[1.0], &[1, 0]).unwrap_err(), StatisticsError::Length { what: "events", found: 2, expected: 1 });
+    let unequal = StatisticsError::Length { what: "events", found: 2, expected: 1 };
+    assert_eq!(curve(&[1.0], &[1, 0]).unwrap_err(), unequal);
     assert_eq!(curve(&[1.0, f64::NAN], &[1, 0]).unwrap_err(), StatisticsError::NotFinite { what: "time", row: 1 });
-    let degenerate = |result: Result<_, StatisticsError>| matches!(result, Err(StatisticsError::Degenerate { .. }));
-    let test = |event: &[u8], group: &[usize]| log_rank(&[1.0, 2.0, 3.0], event, group, None, 0.0);
-    assert!(degenerate(test(&[0, 0, 0], &[0, 1, 1])));
-    assert!(degenerate(test(&[1, 1, 0], &[1, 1, 1])));
-    assert!(test(&[1, 1, 0], &[0, 1, 1]).is_ok());
+
+    let time = [1.0, 2.0, 3.0];
+    let groups = |event: &[u8], group: &[usize]| log_rank(&time, event, group, None, 0.0);
+    assert!(degenerate(groups(&[0, 0, 0], &[0, 1, 1])));
+    assert!(degenerate(groups(&[1, 1, 0], &[1, 1, 1])));
+    assert!(groups(&[1, 1, 0], &[0, 1, 1]).is_ok());
+    assert!(degenerate(gray_test(&time, &[1, 2, 0], &[1, 1, 1], None, 1, 0.0)));
+    assert!(degenerate(cumulative_incidence(&time, &[1, 2, 0], 0)));
+    assert!(degenerate(cumulative_incidence(&[-1.0], &[1], 1)));
+
+    let x = Array2::from_shape_vec((3, 1), vec![0.3, 0.1, 0.2]).unwrap();
+    assert!(degenerate(cox(x.view(), &time, &[0, 0, 0], None, Ties::Efron)));
+    assert!(degenerate(cox(x.view(), &time, &[1, 2, 0], None, Ties::Efron)));
+    assert!(degenerate(fine_gray(x.view(), &time, &[0, 2, 2], 1)));
+    let risk = x.column(0).to_vec();
+    let c = |time: &[f64], event: &[u8]| concordance(time, event, &risk, None, PairWeight::Equal, 0.0);
+    assert!(degenerate(c(&time, &[0, 0, 0])));
+    assert!(degenerate(c(&time, &[0, 0, 1])));
+    assert!(degenerate(c(&[1.0, -2.0, 3.0], &[1, 1, 1])));
+    assert!(degenerate(cut_off(&time, &[0, 0, 0], &risk, (0.1, 0.9))));
+    assert!(degenerate(cut_off(&time, &[1, 1, 1], &risk, (0.9, 0.1))));
+
+    let censoring = Censoring::new(&time, &[1, 0, 1]).unwrap();
+    let auc = |times: &[f64]| dynamic_auc(&censoring, &time, &[1, 1, 0], x.view(), times);
+    assert!(degenerate(auc(&[3.0])), "no follow-up beyond the last time");
+    assert!(degenerate(auc(&[2.5, 1.5])));
+    assert!(degenerate(auc(&[])));
+    assert!(auc(&[1.5]).is_ok());
+    // an event where nobody of the training patients is left uncensored
+    let censored = Censoring::new(&[1.0, 1.5], &[1, 0]).unwrap();
+    assert!(degenerate(dynamic_auc(&censored, &time, &[1, 1, 0], x.view(), &[2.0])));
+}
+
+#[test]
+fn predictors_without_a_finite_estimate_are_named() {
+    let data = cohort("survival_lung", "data.csv");
+    let mut x = design(&["age", "sex", "sex"], &data);
+    let fit = |x: &Array2<f64>| cox(x.view(), &data.time, &data.event, None, Ties::Efron).map(|_| ());
+    let singular = |result| match result {
+        Err(StatisticsError::Singular { what }) => what,
+        other => panic!("{other:?}"),
+    };
+    // the same column twice
+    assert!(singular(fit(&x)).contains("column 2"));
+    // nobody with a 0 ever had the event
+    x.column_mut(2)
+        .iter_mut()
+        .zip(&data.event)
+        .enumerate()
+        .for_each(|(i, (v, &e))| *v = f64::from(e.max(u8::from(i % 9 == 0))));
+    assert!(singular(fit(&x)).contains("coefficient of column 2"));
+    let competing = fine_gray(x.view(), &data.time, &data.event, 1).map(|_| ());
+    assert!(singular(competing).contains("coefficient of column 2"));
+    // a column that is the same for all
+    x.column_mut(2).fill(1.0);
+    assert!(singular(fit(&x)).contains("column 2"));
+    x.column_mut(2)[4] = f64::NAN;
+    assert!(matches!(fit(&x), Err(StatisticsError::NotFinite { what: "x", row: 4 })));
 }
