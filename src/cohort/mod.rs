@@ -12,13 +12,22 @@
 //! **Invariant:** this room knows no file, clock or environment; the same texts and seed give the same bytes for any number of
 //! threads. The statistics themselves live in `statistics`; here they are only put in order.
 
+mod describe;
 mod error;
+mod fit;
+mod harmonize;
 mod join;
+mod models;
 mod nomogram_axes;
 pub mod plot;
+mod procedure;
+mod random;
+mod reduce;
+mod resample;
 mod spec;
 pub mod svg;
 mod table;
+mod validate;
 
 pub use error::CohortError;
 pub use join::{ClinicalTerm, Cohort, Flow, Texts};
