@@ -96,6 +96,15 @@ pub enum RankMethod {
     Auto,
     /// Normal approximation with continuity correction (`exact = FALSE`).
     Normal,
+    /// Normal approximation without it (`exact = FALSE, correct = FALSE`).
+    NormalUncorrected,
+}
+
+impl RankMethod {
+    /// What the distance from the mean loses before it is compared with the normal distribution.
+    pub(super) fn correction(self) -> f64 {
+        if self == RankMethod::NormalUncorrected { 0.0 } else { 0.5 }
+    }
 }
 
 /// Wilcoxon's rank sum test (Mann-Whitney): W counts the pairs in which the first sample is larger, ties half.
@@ -106,15 +115,15 @@ pub fn wilcoxon(first: &[f64], second: &[f64], method: RankMethod) -> Result<Tes
     let (ranks, ties) = mid_ranks(&[first, second].concat());
     let w = ranks[..n].iter().sum::<f64>() - 0.5 * (n * (n + 1)) as f64;
     let exact = method == RankMethod::Auto && n < 50 && m < 50 && ties == 0.0;
-    let p = if exact { exact_rank_p(w, &rank_sum_tails(n, m)) } else { normal_rank_p(w, n, m, ties) };
+    let p = if exact { exact_rank_p(w, &rank_sum_tails(n, m)) } else { normal_rank_p(w, n, m, ties, method.correction()) };
     Ok(Test { statistic: w, df: None, p })
 }
 
-/// Two-sided p of `w` by the normal distribution, corrected for ties and continuity; 1 where all values are tied.
-pub(super) fn normal_rank_p(w: f64, n: usize, m: usize, ties: f64) -> f64 {
+/// Two-sided p of `w` by the normal distribution, corrected for ties; 1 where all values are tied.
+pub(super) fn normal_rank_p(w: f64, n: usize, m: usize, ties: f64, correction: f64) -> f64 {
     let (n, m) = (n as f64, m as f64);
     let all = n + m;
-    let distance = (w - 0.5 * n * m).abs() - 0.5;
+    let distance = (w - 0.5 * n * m).abs() - correction;
     let square = n * m / 12.0 * ((all + 1.0) - ties / (all * (all - 1.0)));
     if distance <= 0.0 || square <= 0.0 { 1.0 } else { normal_two_sided(distance / square.sqrt()) }
 }
