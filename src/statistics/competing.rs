@@ -1,12 +1,12 @@
 //! Competing events: cumulative incidence, Gray's test, Fine-Gray regression, as R's package `cmprsk`.
 //!
-//! `event` is 0 where follow-up was censored, else the number of what happened first; `cause` is the event of interest, all
-//! other numbers compete with it.
+//! `event` is 0 where follow-up was censored, else the number of what happened first; `cause` is the event of interest,
+//! all other numbers compete with it.
 
 use super::StatisticsError;
-use super::cox::{Derivatives, Sums, Test, maximize, standardize};
+use super::cox::{Derivatives, Sums, Test, check_within, maximize, standardize};
 use super::distributions::normal_two_sided;
-use super::kaplan_meier::{ascending, check, check_finite, check_length, counts, strata_rows, tied_times};
+use super::kaplan_meier::{ascending, check, check_finite, check_length, check_rho, counts, strata_rows, tied_times};
 use super::linear::Cholesky;
 use ndarray::{Array1, Array2, ArrayView1, ArrayView2, Axis};
 
@@ -38,8 +38,9 @@ impl Incidence {
 
 /// Cumulative incidence of `cause` in one group (`cuminc`).
 ///
-/// With S the probability of no event of any kind and F the incidence, each event at u moves F(t) by S(u-)/n times 1 (if of
-/// the cause) less (F(t) - F(u)) / S(u); the variance is the sum of the squares, with a correction for tied events.
+/// With S the probability of no event of any kind and F the incidence, each event at u moves F(t) by S(u-)/n times 1
+/// (if of the cause) less (F(t) - F(u)) / S(u); the variance is the sum of the squares, with a correction for tied
+/// events.
 pub fn cumulative_incidence(time: &[f64], event: &[u8], cause: u8) -> Result<Incidence, StatisticsError> {
     check_competing(time, event, cause)?;
     let mut found = Incidence { time: Vec::new(), incidence: Vec::new(), variance: Vec::new(), last_time: 0.0 };
@@ -82,8 +83,8 @@ fn tied(events: f64, n: f64) -> f64 {
     if events > 1.0 { events * (1.0 - (events - 1.0) / (n - 1.0)) } else { events }
 }
 
-/// Gray's test of equal cumulative incidence of `cause` in all groups (`cuminc`): 0 is the first group, and so on. Groups are
-/// compared within strata only; `rho` weights times by (1 - incidence)^rho, 0 as a rule.
+/// Gray's test of equal cumulative incidence of `cause` in all groups (`cuminc`): 0 is the first group, and so on.
+/// Groups are compared within strata only; `rho` weights times by (1 - incidence)^rho, 0 as a rule.
 pub fn gray_test(
     time: &[f64],
     event: &[u8],
@@ -95,6 +96,7 @@ pub fn gray_test(
     check_competing(time, event, cause)?;
     check_length("groups", group.len(), time.len())?;
     check_length("strata", strata.map_or(time.len(), <[usize]>::len), time.len())?;
+    check_rho(rho)?;
     let mut used: Vec<usize> = group.to_vec();
     used.sort_unstable();
     used.dedup();
@@ -141,7 +143,8 @@ fn gray_stratum(
     let tested = groups - 1;
     let mut n = vec![0.0; groups];
     times.iter().flatten().for_each(|&i| n[group[i]] += 1.0);
-    // Of each group just before the time: no event of any kind, incidence of the cause. Of all under the hypothesis: incidence.
+    // Of each group just before the time: no event of any kind, incidence of the cause. Of all under the hypothesis:
+    // incidence.
     let (mut s, mut f, mut f_all) = (vec![1.0; groups], vec![0.0; groups], 0.0);
     let mut score = Array1::<f64>::zeros(tested);
     let mut integral = Array2::<f64>::zeros((groups, groups));
@@ -218,6 +221,8 @@ pub struct FineGray {
     pub time: Vec<f64>,
     /// Baseline subdistribution hazard cumulated up to each time: that of a patient whose predictors are all 0.
     pub cumulative_hazard: Vec<f64>,
+    /// Longest follow-up.
+    pub last_time: f64,
 }
 
 impl FineGray {
@@ -231,17 +236,20 @@ impl FineGray {
         (&self.coefficients / &self.standard_errors()).mapv(normal_two_sided)
     }
 
-    /// Cumulative incidence of the cause for a new patient at `time` (`predict.crr`).
-    pub fn incidence(&self, x: ArrayView1<f64>, time: f64) -> f64 {
-        match self.time.partition_point(|&t| t <= time) {
+    /// Cumulative incidence of the cause for a new patient at `time` (`predict.crr`); unknown, and an error, beyond the
+    /// last follow-up.
+    pub fn incidence(&self, x: ArrayView1<f64>, time: f64) -> Result<f64, StatisticsError> {
+        check_length("predictors of a new patient", x.len(), self.coefficients.len())?;
+        check_within(time, &[self.last_time])?;
+        Ok(match self.time.partition_point(|&t| t <= time) {
             0 => 0.0,
             after => -(-x.dot(&self.coefficients).exp() * self.cumulative_hazard[after - 1]).exp_m1(),
-        }
+        })
     }
 }
 
-/// Fine and Gray's regression of the cumulative incidence of `cause` (`crr`), with one distribution of censoring for all.
-/// `x`: shape (patients, predictors). Tied events see the whole risk set, as after Breslow.
+/// Fine and Gray's regression of the cumulative incidence of `cause` (`crr`), with one distribution of censoring for
+/// all. `x`: shape (patients, predictors). Tied events see the whole risk set, as after Breslow.
 pub fn fine_gray(x: ArrayView2<f64>, time: &[f64], event: &[u8], cause: u8) -> Result<FineGray, StatisticsError> {
     check_competing(time, event, cause)?;
     check_length("rows of x", x.nrows(), time.len())?;
@@ -262,7 +270,7 @@ pub fn fine_gray(x: ArrayView2<f64>, time: &[f64], event: &[u8], cause: u8) -> R
     // Names dependent columns before the search could run into them.
     Cholesky::new(null.information.view())?;
     let null_log_likelihood = null.log_likelihood;
-    let (scaled, at) = maximize("the Fine-Gray model", null, |beta| data.derivatives(beta))?;
+    let (scaled, at) = maximize("the Fine-Gray model", &data.x, null, |beta| data.derivatives(beta))?;
     let inverse = Cholesky::new(at.information.view())?.inverse();
     let sandwich = inverse.dot(&data.score_variance(&scaled)).dot(&inverse);
     let coefficients = &scaled / &scale;
@@ -279,10 +287,12 @@ pub fn fine_gray(x: ArrayView2<f64>, time: &[f64], event: &[u8], cause: u8) -> R
         log_likelihood: [null_log_likelihood, at.log_likelihood],
         time: steps.iter().map(|s| data.time[s.rows.start]).collect(),
         cumulative_hazard: baseline,
+        last_time: data.time[data.time.len() - 1],
     })
 }
 
-/// Kaplan-Meier estimate of being uncensored just before each time; those with an event at a time are at risk of censoring.
+/// Kaplan-Meier estimate of being uncensored just before each time; those with an event at a time are at risk of
+/// censoring.
 fn uncensored_before(time: &[f64], event: &[u8]) -> Vec<f64> {
     let time = tied_times(time);
     let censored: Vec<u8> = event.iter().map(|&e| u8::from(e == 0)).collect();
@@ -295,8 +305,8 @@ fn uncensored_before(time: &[f64], event: &[u8]) -> Vec<f64> {
     found
 }
 
-/// Data of a Fine-Gray fit, rows in ascending order of time. A patient with another event stays in the risk set after it,
-/// with the weight G(t-) / G(time-) of still being uncensored.
+/// Data of a Fine-Gray fit, rows in ascending order of time. A patient with another event stays in the risk set after
+/// it, with the weight G(t-) / G(time-) of still being uncensored.
 struct Subdistribution {
     x: Array2<f64>,
     time: Vec<f64>,
@@ -383,13 +393,14 @@ impl Subdistribution {
         found
     }
 
-    /// Sum of the squares of each patient's part in the score, that in the estimate of censoring included (Fine and Gray 1999,
-    /// section 5).
+    /// Sum of the squares of each patient's part in the score, that in the estimate of censoring included (Fine and
+    /// Gray 1999, section 5).
     fn score_variance(&self, beta: &Array1<f64>) -> Array2<f64> {
         let (n, p) = self.x.dim();
         let risks = self.risks(beta);
         let steps = self.steps(beta);
-        // Sums over the steps up to and including each, of the hazard and of hazard times mean: as they are, and times G.
+        // Sums over the steps up to and including each, of the hazard and of hazard times mean: as they are, and times
+        // G.
         let mut plain = vec![(0.0, Array1::<f64>::zeros(p))];
         let mut weighted = plain.clone();
         for (k, step) in steps.iter().enumerate() {

@@ -1,7 +1,7 @@
 //! Concordance of a prediction with survival: Harrell, Uno.
 //!
-//! Two patients are comparable if the one with the shorter time had the event; at the same time, an event is comparable to a
-//! censoring, which counts as the longer. A pair is concordant if the shorter time goes with the larger `risk`.
+//! Two patients are comparable if the one with the shorter time had the event; at the same time, an event is comparable
+//! to a censoring, which counts as the longer. A pair is concordant if the shorter time goes with the larger `risk`.
 
 use super::StatisticsError;
 use super::kaplan_meier::{ascending, check, check_events, check_finite, check_length, strata_rows, tied_times};
@@ -12,8 +12,8 @@ use super::time_dependent::Censoring;
 pub enum PairWeight<'a> {
     /// All alike: Harrell's C (`timewt = "n"` of R's `concordance`).
     Equal,
-    /// By 1 / G(t-)^2 at the shorter time, G being the Kaplan-Meier estimate of staying uncensored in the same patients:
-    /// Uno's C as R has it (`timewt = "n/G2"`).
+    /// By 1 / G(t-)^2 at the shorter time, G being the Kaplan-Meier estimate of staying uncensored in the same
+    /// patients: Uno's C as R has it (`timewt = "n/G2"`).
     InverseCensoring,
     /// By 1 / G(t)^2 at the shorter time, G coming from the training patients; pairs whose shorter time is `horizon` or
     /// later do not count: Uno's C as scikit-survival has it (`concordance_index_ipcw`).
@@ -46,8 +46,9 @@ pub struct Concordance {
     pub tied_with_censored: f64,
 }
 
-/// Concordance as R's `concordance(Surv(time, event) ~ risk, reverse = TRUE)`, which `coxph` reports; pairs are formed within
-/// strata. Risks that differ by no more than `risk_tolerance` are tied: 0 for R, 1e-8 for scikit-survival. O(n log n).
+/// Concordance as R's `concordance(Surv(time, event) ~ risk, reverse = TRUE)`, which `coxph` reports; pairs are formed
+/// within strata. Risks that differ by no more than `risk_tolerance` are tied: 0 for R, 1e-8 for scikit-survival. O(n
+/// log n).
 pub fn concordance(
     time: &[f64],
     event: &[u8],
@@ -78,7 +79,7 @@ pub fn concordance(
                 time.iter().zip(&event).map(of).collect::<Result<_, StatisticsError>>()?
             }
         };
-        let ranks = Ranks::new(&risk, risk_tolerance);
+        let ranks = Ranks::new(&risk, risk_tolerance.max(0.0));
         pairs.add_stratum(&rows, &time, &event, &ranks, &weights);
     }
     pairs.summary()

@@ -1,8 +1,8 @@
 //! Proportional hazards: fit, baseline hazard, prediction, tests, test of proportionality, as R's `coxph`, `basehaz`,
 //! `survfit.coxph` and `cox.zph`.
 //!
-//! `x` has shape (patients, predictors); `time` and `event` are as in [`super::kaplan_meier`]. Patients are compared within
-//! strata only, numbered as the caller likes; without strata all are in stratum 0.
+//! `x` has shape (patients, predictors); `time` and `event` are as in [`super::kaplan_meier`]. Patients are compared
+//! within strata only, numbered as the caller likes; without strata all are in stratum 0.
 
 use super::StatisticsError;
 use super::distributions::{chi_squared_upper_tail, normal_quantile, normal_two_sided};
@@ -52,7 +52,8 @@ pub struct Baseline {
     pub cumulative_hazard: Vec<f64>,
     /// Variance of the cumulative hazard as if the coefficients were known.
     variance: Vec<f64>,
-    /// Cumulative sum of hazard times the mean predictors (less [`Cox::means`]) of those at risk; shape (times, predictors).
+    /// Cumulative sum of hazard times the mean predictors (less [`Cox::means`]) of those at risk; shape (times,
+    /// predictors).
     mean_hazard: Array2<f64>,
 }
 
@@ -101,8 +102,8 @@ impl Predicted {
 
 /// Fits the model by maximum partial likelihood.
 ///
-/// Columns that depend on each other, and a likelihood that keeps rising with a coefficient (as when all events fall on one
-/// side of a predictor), are errors: R would warn and return a number.
+/// Columns that depend on each other, and a likelihood that keeps rising with a coefficient (as when all events fall on
+/// one side of a predictor), are errors: R would warn and return a number.
 pub fn cox(
     x: ArrayView2<f64>,
     time: &[f64],
@@ -118,7 +119,7 @@ pub fn cox(
     let null = data.derivatives(&Array1::zeros(p));
     let score = null.score.dot(&Cholesky::new(null.information.view())?.solve(null.score.view()));
     let null_log_likelihood = null.log_likelihood;
-    let (scaled, at) = maximize("the Cox model", null, |beta| data.derivatives(beta))?;
+    let (scaled, at) = maximize("the Cox model", &data.x, null, |beta| data.derivatives(beta))?;
     let inverse = Cholesky::new(at.information.view())?.inverse();
     let wald = scaled.dot(&at.information.dot(&scaled));
     let coefficients = &scaled / &scale;
@@ -165,27 +166,35 @@ impl Cox {
     }
 
     /// Linear predictor of a new patient, centered at `means`.
-    pub fn linear_predictor(&self, x: ArrayView1<f64>) -> f64 {
-        (&x - &self.means).dot(&self.coefficients)
+    pub fn linear_predictor(&self, x: ArrayView1<f64>) -> Result<f64, StatisticsError> {
+        check_length("predictors of a new patient", x.len(), self.means.len())?;
+        Ok((&x - &self.means).dot(&self.coefficients))
     }
 
-    /// Survival of a new patient at `time` with the baseline of a stratum (`survfit.coxph`); none beyond the last follow-up
-    /// of the stratum, and for a stratum that was not in the fit.
-    pub fn predict(&self, x: ArrayView1<f64>, stratum: usize, time: f64) -> Option<Predicted> {
-        let baseline = self.baselines.iter().find(|b| b.stratum == stratum)?;
-        if time > *baseline.time.last()? {
-            return None;
-        }
+    /// Survival of a new patient at `time` with the baseline of a stratum (`survfit.coxph`). Beyond the last follow-up
+    /// of the stratum, and for a stratum that was not in the fit, it is unknown: an error.
+    pub fn predict(&self, x: ArrayView1<f64>, stratum: usize, time: f64) -> Result<Predicted, StatisticsError> {
+        let risk = self.linear_predictor(x)?.exp();
+        let Some(baseline) = self.baselines.iter().find(|b| b.stratum == stratum) else {
+            return Err(StatisticsError::Degenerate { what: format!("nobody of stratum {stratum} was in the fit") });
+        };
+        check_within(time, &baseline.time)?;
         let after = baseline.time.partition_point(|&t| t <= time);
         if after == 0 {
-            return Some(Predicted { survival: 1.0, se_cumulative_hazard: 0.0 });
+            return Ok(Predicted { survival: 1.0, se_cumulative_hazard: 0.0 });
         }
-        let centered = &x - &self.means;
-        let risk = centered.dot(&self.coefficients).exp();
         let hazard = baseline.cumulative_hazard[after - 1];
-        let shift = hazard * &centered - baseline.mean_hazard.row(after - 1);
+        let shift = hazard * (&x - &self.means) - baseline.mean_hazard.row(after - 1);
         let variance = baseline.variance[after - 1] + shift.dot(&self.covariance.dot(&shift));
-        Some(Predicted { survival: (-hazard * risk).exp(), se_cumulative_hazard: risk * variance.sqrt() })
+        Ok(Predicted { survival: (-hazard * risk).exp(), se_cumulative_hazard: risk * variance.sqrt() })
+    }
+}
+
+/// Fails for a time beyond the last of an ascending list.
+pub(super) fn check_within(time: f64, times: &[f64]) -> Result<(), StatisticsError> {
+    match times.last() {
+        Some(&last) if time <= last => Ok(()),
+        _ => Err(StatisticsError::Degenerate { what: format!("time {time} lies beyond the follow-up of the fit") }),
     }
 }
 
@@ -324,9 +333,10 @@ pub(super) fn standardize(x: &mut Array2<f64>) -> Array1<f64> {
     scale
 }
 
-/// Newton's method with halved steps from 0, where the derivatives are `at`, on standardized columns.
+/// Newton's method with halved steps from 0, where the derivatives are `at`; `x` are the centered predictors.
 pub(super) fn maximize(
     what: &'static str,
+    x: &Array2<f64>,
     mut at: Derivatives,
     derivatives: impl Fn(&Array1<f64>) -> Derivatives,
 ) -> Result<(Array1<f64>, Derivatives), StatisticsError> {
@@ -336,10 +346,10 @@ pub(super) fn maximize(
         let Ok(factor) = Cholesky::new(at.information.view()) else { return Err(monotone(&beta)) };
         let step = factor.solve(at.score.view());
         let gain = step.dot(&at.score);
-        let longest = step.iter().fold(0.0, |longest: f64, s| longest.max(s.abs()));
-        // Steps near a maximum shrink along with the gain. Steps that stay long while nothing is gained follow a ridge
-        // without end.
-        if gain < 1e-9 && longest > 0.01 {
+        // Near a maximum the step shrinks along with the gain. Where it still moves the risk of some patient by a
+        // percent while nothing is gained, it follows a ridge without end, on which Newton's method takes steps of
+        // about 1.
+        if gain < 1e-9 && x.dot(&step).iter().any(|moved| moved.abs() > 0.01) {
             return Err(monotone(&step));
         }
         let mut share = 1.0;
@@ -369,8 +379,8 @@ fn monotone(direction: &Array1<f64>) -> StatisticsError {
     let fastest = (0..direction.len()).max_by(|&a, &b| direction[a].abs().total_cmp(&direction[b].abs())).unwrap_or(0);
     StatisticsError::Singular {
         what: format!(
-            "the likelihood keeps rising with the coefficient of column {fastest} (from 0): the events are separated by it, \
-             alone or with other columns, so it has no finite estimate"
+            "the likelihood keeps rising with the coefficient of column {fastest} (from 0): it separates those with \
+             the event from those without, alone or with other columns, so it has no finite estimate"
         ),
     }
 }

@@ -1,4 +1,5 @@
-//! Maximally selected rank statistics: the cut-off of a predictor that separates survival best, and what its choice costs.
+//! Maximally selected rank statistics: the cut-off of a predictor that separates survival best, and what its choice
+//! costs.
 
 use super::StatisticsError;
 use super::distributions::normal_two_sided;
@@ -19,9 +20,9 @@ pub struct CutOff {
     pub tried: Vec<(f64, f64)>,
 }
 
-/// Cut-off of `x` with the largest log-rank statistic (`maxstat.test(smethod = "LogRank")` of R's package maxstat, p value
-/// methods `Lau92` and `Lau94`). `proportions`: the lower group holds at least the first and at most the second share of
-/// patients, (0.1, 0.9) as a rule.
+/// Cut-off of `x` with the largest log-rank statistic (`maxstat.test(smethod = "LogRank")` of R's package maxstat, p
+/// value methods `Lau92` and `Lau94`). `proportions`: the lower group holds at least the first and at most the second
+/// share of patients, (0.1, 0.9) as a rule.
 pub fn cut_off(time: &[f64], event: &[u8], x: &[f64], proportions: (f64, f64)) -> Result<CutOff, StatisticsError> {
     check(time, event, 1)?;
     check_events(event)?;
@@ -67,8 +68,8 @@ pub fn cut_off(time: &[f64], event: &[u8], x: &[f64], proportions: (f64, f64)) -
     })
 }
 
-/// Log-rank scores after Hothorn and Lausen 2003: event less the sum of 1 / (n - rank + 1) over events up to the time, where
-/// tied times all have the largest of their ranks.
+/// Log-rank scores after Hothorn and Lausen 2003: event less the sum of 1 / (n - rank + 1) over events up to the time,
+/// where tied times all have the largest of their ranks.
 fn log_rank_scores(time: &[f64], event: &[u8]) -> Vec<f64> {
     let mut scores = vec![0.0; time.len()];
     let (mut hazard, mut rank) = (0.0, 0);

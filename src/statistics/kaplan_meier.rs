@@ -1,12 +1,15 @@
 //! Kaplan-Meier curves, quantiles, restricted means and log-rank tests, as R's `survfit` and `survdiff`.
 //!
-//! `time` is the follow-up of each patient in any unit, at least 0; `event` is 1 where it ended in the event, 0 where it was
-//! censored. Times that differ by rounding alone count as tied (R's `timefix`).
+//! `time` is the follow-up of each patient in any unit, at least 0; `event` is 1 where it ended in the event, 0 where
+//! it was censored. Times that differ by rounding alone count as tied (R's `timefix`).
 
 use super::StatisticsError;
 use super::distributions::{chi_squared_upper_tail, normal_quantile};
 use super::linear::Cholesky;
 use ndarray::{Array1, Array2};
+
+/// Largest number of groups that are compared: their covariances fill a square.
+const GROUPS_MAX: usize = 1000;
 
 /// How the confidence band of a curve is built (`conf.type` of `survfit`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,8 +35,8 @@ pub struct Curve {
     pub n_censor: Vec<usize>,
     /// Kaplan-Meier estimate of S just after the time.
     pub survival: Vec<f64>,
-    /// Greenwood's standard error on the scale of the cumulative hazard (that of S divided by S; `std.err` of `survfit`),
-    /// infinite where S is 0.
+    /// Greenwood's standard error on the scale of the cumulative hazard (that of S divided by S; `std.err` of
+    /// `survfit`), infinite where S is 0.
     pub se_cumulative_hazard: Vec<f64>,
     /// Nelson-Aalen.
     pub cumulative_hazard: Vec<f64>,
@@ -119,8 +122,13 @@ impl Curve {
         }
     }
 
-    /// Time by which the share `p` of patients had the event (`quantile.survfit`): the first time with S <= 1 - p, or the
-    /// middle of the flat part where S equals 1 - p.
+    /// Patients under observation just before `time`, as listed below a plot.
+    pub fn n_risk_at(&self, time: f64) -> usize {
+        self.n_risk.get(self.time.partition_point(|&t| t < time)).copied().unwrap_or(0)
+    }
+
+    /// Time by which the share `p` of patients had the event (`quantile.survfit`): the first time with S <= 1 - p, or
+    /// the middle of the flat part where S equals 1 - p.
     pub fn quantile(&self, p: f64) -> Result<Quantile, StatisticsError> {
         check_share("the share of a quantile", p)?;
         let survival: Vec<Option<f64>> = self.survival.iter().map(|&s| Some(s)).collect();
@@ -131,7 +139,8 @@ impl Curve {
         })
     }
 
-    /// Area under the curve up to `horizon` and its standard error (`survmean`); a curve that ends earlier goes on flat.
+    /// Area under the curve up to `horizon` and its standard error (`survmean`); a curve that ends earlier goes on
+    /// flat.
     pub fn restricted_mean(&self, horizon: f64) -> (f64, f64) {
         // Corners (start of a step, S on it), then the area to the right of each event.
         let mut corners = vec![(0.0, 1.0)];
@@ -200,7 +209,8 @@ pub fn log_rank(
     check_length("groups", group.len(), time.len())?;
     check_length("strata", strata.map_or(time.len(), <[usize]>::len), time.len())?;
     check_events(event)?;
-    let groups = group.iter().max().map_or(0, |g| g + 1);
+    check_rho(rho)?;
+    let groups = number_of_groups(group)?;
     let time = tied_times(time);
     let mut n = vec![0; groups];
     group.iter().for_each(|&g| n[g] += 1);
@@ -242,7 +252,7 @@ pub fn pairwise_log_rank(
 ) -> Result<Vec<(usize, usize, LogRank)>, StatisticsError> {
     check(time, event, 1)?;
     check_length("groups", group.len(), time.len())?;
-    let groups = group.iter().max().map_or(0, |g| g + 1);
+    let groups = number_of_groups(group)?;
     let mut found = Vec::new();
     for b in 1..groups {
         for a in 0..b {
@@ -254,6 +264,16 @@ pub fn pairwise_log_rank(
         }
     }
     Ok(found)
+}
+
+/// One more than the largest number of a group.
+fn number_of_groups(group: &[usize]) -> Result<usize, StatisticsError> {
+    match group.iter().max() {
+        Some(&last) if last >= GROUPS_MAX => Err(StatisticsError::Degenerate {
+            what: format!("group {last} is one of more than {GROUPS_MAX}; groups are numbered from 0"),
+        }),
+        last => Ok(last.map_or(0, |g| g + 1)),
+    }
 }
 
 /// Observed and expected events with the variance of their difference, summed over strata.
@@ -373,6 +393,16 @@ pub(super) fn check_events(event: &[u8]) -> Result<(), StatisticsError> {
     Ok(())
 }
 
+/// A weight of times that does not grow without bound.
+pub(super) fn check_rho(rho: f64) -> Result<(), StatisticsError> {
+    if rho >= 0.0 && rho.is_finite() {
+        return Ok(());
+    }
+    Err(StatisticsError::Degenerate {
+        what: format!("the weight of times, rho, is a number from 0 upwards, not {rho}"),
+    })
+}
+
 /// As many values as rows.
 pub(super) fn check_length(what: &'static str, found: usize, expected: usize) -> Result<(), StatisticsError> {
     if found == expected { Ok(()) } else { Err(StatisticsError::Length { what, found, expected }) }
@@ -401,6 +431,7 @@ mod tests {
     fn a_curve_of_four_patients() {
         let curve = kaplan_meier(&[1.0, 2.0, 2.0, 4.0], &[1, 0, 1, 1], Band::Plain, 0.95).unwrap();
         assert_eq!(curve.n_risk, [4, 3, 1]);
+        assert_eq!([0.0, 2.0, 2.5, 4.0, 4.5].map(|t| curve.n_risk_at(t)), [4, 3, 1, 1, 0]);
         assert_eq!((curve.survival_at(0.5), curve.survival_at(1.0), curve.survival_at(9.0)), (1.0, 0.75, 0.0));
         assert!((curve.survival_at(3.0) - 0.5).abs() < 1e-15);
         // S is flat at one half from 2 to 4

@@ -1,7 +1,7 @@
 //! Accuracy at a point in time: dynamic AUC, Brier score, with inverse probability of censoring weights.
 //!
-//! As scikit-survival: censoring is estimated in the training patients by [`Censoring`], the scores are those of the patients
-//! given with them. Events come before censorings at the same time.
+//! As scikit-survival: censoring is estimated in the training patients by [`Censoring`], the scores are those of the
+//! patients given with them. Events come before censorings at the same time.
 
 use super::StatisticsError;
 use super::kaplan_meier::{Band, ascending, check, check_finite, check_length, kaplan_meier};
@@ -36,7 +36,8 @@ impl Censoring {
         Ok(found)
     }
 
-    /// Probability to be uncensored just after `time`; unknown, and an error, beyond a last training patient with an event.
+    /// Probability to be uncensored just after `time`; unknown, and an error, beyond a last training patient with an
+    /// event.
     pub fn probability(&self, time: f64) -> Result<f64, StatisticsError> {
         let after = self.time.partition_point(|&t| t <= time);
         let last = self.time.len() - 1;
@@ -111,8 +112,8 @@ fn auc_at(t: f64, time: &[f64], event: &[u8], risk: ArrayView1<f64>, weights: &[
     Ok(area / (cases * controls))
 }
 
-/// Brier score at each of `times` (`brier_score`, after Graf et al. 1999). `survival`: predicted probability of no event,
-/// shape (patients, times). `times`: ascending, within the follow-up of the patients.
+/// Brier score at each of `times` (`brier_score`, after Graf et al. 1999). `survival`: predicted probability of no
+/// event, shape (patients, times). `times`: ascending, within the follow-up of the patients.
 pub fn brier_score(
     censoring: &Censoring,
     time: &[f64],
