@@ -35,7 +35,10 @@ pub fn table_one(cohort: &Cohort) -> (Vec<String>, Vec<TableOneRow>) {
         label: "Event".into(),
         class: String::new(),
         cells: groups.iter().map(|(_, r)| share(events(r), r.len())).collect(),
-        smd: share_difference(&[[training.len() - events(&training), events(&training)], [others.len() - events(&others), events(&others)]]),
+        smd: share_difference(&[
+            [training.len() - events(&training), events(&training)],
+            [others.len() - events(&others), events(&others)],
+        ]),
     });
     if let Some(time) = &cohort.time {
         rows.push(number_row("Follow-up, months", time, &groups, &training, &others, false));
@@ -48,7 +51,15 @@ pub fn table_one(cohort: &Cohort) -> (Vec<String>, Vec<TableOneRow>) {
             Kind::Continuous | Kind::Log | Kind::Cut | Kind::Spline => {
                 let flag = term.raw.iter().all(|v| *v == 0.0 || *v == 1.0);
                 if flag {
-                    rows.push(class_row(&candidate.label().to_owned(), "", &term.raw, 1.0, &groups, &training, &others));
+                    rows.push(class_row(
+                        &candidate.label().to_owned(),
+                        "",
+                        &term.raw,
+                        1.0,
+                        &groups,
+                        &training,
+                        &others,
+                    ));
                 } else {
                     rows.push(number_row(&label, &term.raw, &groups, &training, &others, candidate.kind == Kind::Log));
                 }
@@ -59,7 +70,8 @@ pub fn table_one(cohort: &Cohort) -> (Vec<String>, Vec<TableOneRow>) {
                 classes.sort_by(f64::total_cmp);
                 classes.dedup();
                 for class in classes {
-                    let name = candidate.levels.get(class as usize).cloned().unwrap_or_else(|| super::format_number(class));
+                    let name =
+                        candidate.levels.get(class as usize).cloned().unwrap_or_else(|| super::format_number(class));
                     rows.push(class_row(candidate.label(), &name, &term.raw, class, &groups, &training, &others));
                 }
             }
@@ -107,9 +119,8 @@ fn number_row(
 ) -> TableOneRow {
     let pick = |rows: &[usize]| rows.iter().map(|r| values[*r]).collect::<Vec<f64>>();
     let overall = summarize(values).ok();
-    let skewed = overall.as_ref().is_some_and(|s| {
-        s.standard_deviation.is_some_and(|sd| (s.mean - s.median).abs() > 0.2 * sd)
-    });
+    let skewed =
+        overall.as_ref().is_some_and(|s| s.standard_deviation.is_some_and(|sd| (s.mean - s.median).abs() > 0.2 * sd));
     let median = log || skewed;
     let short = |v: f64| crate::risk::format_short(v);
     let cell = |rows: &[usize]| match summarize(&pick(rows)) {

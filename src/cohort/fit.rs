@@ -1,6 +1,7 @@
 //! The analysis from texts to results, step by step.
 
 use super::describe::{PriorCorrection, SampleSize, TableOneRow, log_odds, sample_size, table_one};
+use super::harmonize::{Harmonized, harmonize};
 use super::join::{Cohort, Flow, Texts};
 use super::models::{ClinicalSelection, Design, Model, fit_cox, profile_limits};
 use super::nomogram_axes::{AxisTerm, Nomogram, NomogramInput, ScaleAxis, axis_values};
@@ -10,9 +11,10 @@ use super::resample::{Bootstrap, LearningPoint, bootstrap, learning_curve};
 use super::spec::{CutOffRule, Family, Icc, Kind, Spec};
 use super::validate::{AucComparison, NetBenefit, Performance, Scored, SurvivalGroups};
 use super::{CohortError, validate};
+use crate::statistics::reliability::{IccForm, MeanSquares};
 use crate::statistics::time_dependent::Censoring;
-use crate::statistics::{competing, cut_off, reliability, roc};
-use ndarray::Array2;
+use crate::statistics::{attribution, competing, cut_off, roc};
+use ndarray::{Array1, Array2, Axis};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
@@ -30,6 +32,8 @@ pub struct Fitted {
     pub cohort: Cohort,
     /// Features as they entered the model (harmonized if that was wanted).
     pub features: Array2<f64>,
+    /// ComBat, if that was wanted.
+    pub harmonized: Option<Harmonized>,
     /// Clinical columns.
     pub design: Design,
     /// Training patients with their folds.
@@ -246,7 +250,7 @@ pub fn fit(
             _ => true,
         })
         .collect();
-    let features = super::harmonize::harmonize(spec, &cohort)?;
+    let (features, harmonized) = harmonize(spec, &cohort)?;
     let design = Design::new(&cohort.terms, cohort.part.len());
     let setting = Setting { spec, cohort: &cohort, features: features.view(), design: &design, stable: &stable };
     let patients = training(setting);
@@ -336,13 +340,25 @@ pub fn fit(
     if spec.validation.bootstrap > 0 {
         results.bootstrap = bootstrap(setting, &procedure, &patients, &|share| progress("bootstrap", share));
     }
-    let shap = shap_values(&cohort, &features, &design, &patients, &procedure, &main);
+    let shap = shap_values(&cohort, &features, &design, &patients, &procedure, &main)?;
     results.shap_importance = importance(&shap, &patients);
     let nomogram = nomogram_of(spec, &cohort, &design, &procedure, &main, &patients);
     results.nomogram = nomogram.iter().flat_map(|(n, scales)| axes(n, scales)).collect();
     warnings.extend(warn(&cohort, &features, &stable, &patients, &procedure, &results));
     results.warnings = warnings;
-    Ok(Fitted { spec: spec.clone(), features, design, training: patients, stable, procedure, nomogram, shap, results, cohort })
+    Ok(Fitted {
+        spec: spec.clone(),
+        features,
+        harmonized,
+        design,
+        training: patients,
+        stable,
+        procedure,
+        nomogram,
+        shap,
+        results,
+        cohort,
+    })
 }
 
 /// sha256 of every table and of the specification.
@@ -358,15 +374,14 @@ fn stability(spec: &Spec, cohort: &Cohort) -> Result<Option<Vec<Option<f64>>>, C
     let (Some([first, second]), Some(_)) = (&cohort.repeats, spec.filters.icc_min) else { return Ok(None) };
     use rayon::prelude::*;
     let one = |j: usize| {
-        let both = first.column(j).iter().zip(second.column(j)).filter(|(a, b)| a.is_finite() && b.is_finite());
+        let both = first.column(j).into_iter().zip(second.column(j)).filter(|(a, b)| a.is_finite() && b.is_finite());
         let pairs: Vec<[f64; 2]> = both.map(|(a, b)| [*a, *b]).collect();
         let ratings = Array2::from_shape_fn((pairs.len(), 2), |(i, k)| pairs[i][k]);
-        let icc = reliability::icc(ratings.view(), 0.95).ok()?;
-        let value = match spec.filters.icc {
-            Icc::Agreement => icc.icc2.value,
-            Icc::Consistency => icc.icc3.value,
+        let form = match spec.filters.icc {
+            Icc::Agreement => IccForm::Agreement,
+            Icc::Consistency => IccForm::Consistency,
         };
-        value.is_finite().then_some(value)
+        MeanSquares::new(ratings.view()).ok()?.value(form)
     };
     Ok(Some((0..first.ncols()).into_par_iter().map(one).collect()))
 }
@@ -376,7 +391,11 @@ fn complete_models(setting: Setting, patients: &Patients, procedure: &mut Proced
     let Setting { spec, cohort, design, .. } = setting;
     let y = patients.y();
     let score: Option<Vec<f64>> = procedure.reduction.as_ref().map(|r| {
-        if spec.analysis.paper_mode { patients.rows.iter().map(|row| r.score[*row]).collect() } else { r.out_of_fold.clone() }
+        if spec.analysis.paper_mode {
+            patients.rows.iter().map(|row| r.score[*row]).collect()
+        } else {
+            r.out_of_fold.clone()
+        }
     });
     for model in &mut procedure.models {
         let rad_score = score.as_deref().filter(|_| model.with_rad_score);
@@ -387,7 +406,12 @@ fn complete_models(setting: Setting, patients: &Patients, procedure: &mut Proced
     Ok(())
 }
 
-fn feature_results(cohort: &Cohort, stable: &[usize], procedure: &Procedure, icc: Option<&[Option<f64>]>) -> FeatureResults {
+fn feature_results(
+    cohort: &Cohort,
+    stable: &[usize],
+    procedure: &Procedure,
+    icc: Option<&[Option<f64>]>,
+) -> FeatureResults {
     let name = |i: &usize| cohort.feature_names[*i].clone();
     let mut found = FeatureResults::default();
     if cohort.feature_names.is_empty() {
@@ -413,7 +437,12 @@ fn feature_results(cohort: &Cohort, stable: &[usize], procedure: &Procedure, icc
     found
 }
 
-fn penalized_results(spec: &Spec, cohort: &Cohort, procedure: &Procedure, patients: &Patients) -> Option<PenalizedResults> {
+fn penalized_results(
+    spec: &Spec,
+    cohort: &Cohort,
+    procedure: &Procedure,
+    patients: &Patients,
+) -> Option<PenalizedResults> {
     let reduction = procedure.reduction.as_ref()?;
     let cv = &reduction.cv;
     Some(PenalizedResults {
@@ -448,7 +477,7 @@ fn cut_off_of(spec: &Spec, training: &Scored) -> Result<CutOff, CohortError> {
     let probability = crate::statistics::logistic::probability;
     let by_youden = CutOff { rule: "youden", lp, probability: probability(lp), sensitivity, specificity, p: None };
     let (CutOffRule::Maxstat, Some(time)) = (spec.validation.cut_off, &training.time) else { return Ok(by_youden) };
-    let found = cut_off::cut_off(&training.lp, time, &training.codes(), [0.1, 0.9]).map_err(at())?;
+    let found = cut_off::cut_off(time, &training.codes(), &training.lp, (0.1, 0.9)).map_err(at())?;
     // Patients up to the cut-off are the lower group, ours is high from the threshold on: the next larger predictor.
     let next = training.lp.iter().copied().filter(|v| *v > found.cut_off).fold(f64::INFINITY, f64::min);
     let lp = if next.is_finite() { (found.cut_off + next) / 2.0 } else { found.cut_off };
@@ -470,7 +499,7 @@ fn competing_result(spec: &Spec, cohort: &Cohort, main: &Model, part: usize, cut
     let times: Vec<f64> = rows.iter().map(|r| time[*r]).collect();
     let states: Vec<u8> = rows.iter().map(|r| cohort.state[*r]).collect();
     let group: Vec<usize> = rows.iter().map(|r| usize::from(main.lp[*r] >= cut)).collect();
-    let gray = competing::gray_test(&times, &states, &group, 1, None, 0.0).ok().map(|t| [t.chi_squared, t.p]);
+    let gray = competing::gray_test(&times, &states, &group, None, 1, 0.0).ok().map(|t| [t.chi_squared, t.p]);
     let incidence = [0, 1].map(|wanted| {
         let of: Vec<usize> = (0..rows.len()).filter(|i| group[*i] == wanted).collect();
         let pick_time: Vec<f64> = of.iter().map(|i| times[*i]).collect();
@@ -530,7 +559,13 @@ fn other_way(setting: Setting, patients: &Patients) -> Result<Vec<Performance>, 
         .collect()
 }
 
-fn planned_size(cohort: &Cohort, design: &Design, stable: &[usize], patients: &Patients, main: &Model) -> Option<SampleSize> {
+fn planned_size(
+    cohort: &Cohort,
+    design: &Design,
+    stable: &[usize],
+    patients: &Patients,
+    main: &Model,
+) -> Option<SampleSize> {
     let n = patients.rows.len();
     let events = patients.event.iter().filter(|e| **e).count();
     let share = events as f64 / n as f64;
@@ -551,7 +586,12 @@ fn prior(spec: &Spec, cohort: &Cohort, patients: &Patients, main: &Model) -> Opt
         let risks = rows.iter().map(|r| crate::statistics::logistic::probability(main.lp[*r] + shift));
         risks.sum::<f64>() / rows.len() as f64
     };
-    Some(PriorCorrection { training_incidence: share, local_incidence: local, shift, mean_risk: [mean(0.0), mean(shift)] })
+    Some(PriorCorrection {
+        training_incidence: share,
+        local_incidence: local,
+        shift,
+        mean_risk: [mean(0.0), mean(shift)],
+    })
 }
 
 fn shap_values(
@@ -561,7 +601,7 @@ fn shap_values(
     patients: &Patients,
     procedure: &Procedure,
     main: &Model,
-) -> Shap {
+) -> Result<Shap, CohortError> {
     let columns = design.columns_of(&main.terms);
     let mut names: Vec<String> = Vec::new();
     let mut parts: Vec<(f64, Vec<f64>)> = Vec::new();
@@ -577,17 +617,14 @@ fn shap_values(
             parts.push((weight * coefficient / reduction.scale[*k], features.column(feature).to_vec()));
         }
     }
-    let mut values = Array2::zeros((cohort.part.len(), parts.len()));
-    let mut inputs = Array2::zeros((cohort.part.len(), parts.len()));
-    for (j, (weight, input)) in parts.iter().enumerate() {
-        let mean = patients.rows.iter().map(|r| input[*r]).sum::<f64>() / patients.rows.len() as f64;
-        for (row, value) in input.iter().enumerate() {
-            values[[row, j]] = weight * (value - mean);
-            inputs[[row, j]] = *value;
-        }
-    }
-    let base = patients.rows.iter().map(|r| main.lp[*r]).sum::<f64>() / patients.rows.len() as f64;
-    Shap { names, values, inputs, base }
+    let inputs = Array2::from_shape_fn((cohort.part.len(), parts.len()), |(row, j)| parts[j].1[row]);
+    let weights: Array1<f64> = parts.iter().map(|(weight, _)| *weight).collect();
+    let means = inputs.select(Axis(0), &patients.rows).mean_axis(Axis(0)).unwrap_or_else(|| Array1::zeros(parts.len()));
+    // What does not depend on the inputs: the linear predictor of anybody less the weighted inputs.
+    let constant = main.lp[0] - inputs.row(0).dot(&weights);
+    let found = attribution::linear(constant, weights.view(), means.view(), inputs.view());
+    let found = found.map_err(CohortError::at("SHAP values"))?;
+    Ok(Shap { names, values: found.values, inputs, base: found.base })
 }
 
 /// The label of the term to which a column belongs.
@@ -607,9 +644,8 @@ pub(super) fn label_of(cohort: &Cohort, column: &str) -> String {
 }
 
 fn importance(shap: &Shap, patients: &Patients) -> Vec<(String, f64)> {
-    let mean = |j: usize| {
-        patients.rows.iter().map(|r| shap.values[[*r, j]].abs()).sum::<f64>() / patients.rows.len() as f64
-    };
+    let mean =
+        |j: usize| patients.rows.iter().map(|r| shap.values[[*r, j]].abs()).sum::<f64>() / patients.rows.len() as f64;
     let mut all: Vec<(String, f64)> = shap.names.iter().enumerate().map(|(j, n)| (n.clone(), mean(j))).collect();
     all.sort_by(|a, b| b.1.total_cmp(&a.1));
     all
@@ -637,7 +673,9 @@ fn nomogram_of(
                 AxisTerm::Numeric { coefficient: own[0], log: false, ticks: axis_values(&raw) }
             }
             Kind::Log => AxisTerm::Numeric { coefficient: own[0], log: true, ticks: log_ticks(&raw) },
-            Kind::Spline => AxisTerm::Spline { coefficients: own.to_vec(), knots: term.knots.clone(), ticks: axis_values(&raw) },
+            Kind::Spline => {
+                AxisTerm::Spline { coefficients: own.to_vec(), knots: term.knots.clone(), ticks: axis_values(&raw) }
+            }
             Kind::Cut => {
                 let at = super::format_number(candidate.at.unwrap_or(0.0));
                 AxisTerm::Factor { levels: vec![(format!("< {at}"), 0.0), (format!("≥ {at}"), own[0])] }
@@ -647,7 +685,11 @@ fn nomogram_of(
                 AxisTerm::Factor { levels: candidate.levels.iter().cloned().zip(effects).collect() }
             }
         };
-        let unit = if candidate.unit.is_empty() || candidate.unit == "yes/no" { String::new() } else { format!(" ({})", candidate.unit) };
+        let unit = if candidate.unit.is_empty() || candidate.unit == "yes/no" {
+            String::new()
+        } else {
+            format!(" ({})", candidate.unit)
+        };
         let axis = match axis {
             AxisTerm::Numeric { coefficient, log: false, ticks } if ticks == [0.0, 1.0] => {
                 AxisTerm::Factor { levels: vec![("no".into(), 0.0), ("yes".into(), coefficient)] }
@@ -693,7 +735,11 @@ fn axes(nomogram: &Nomogram, scales: &[ScaleAxis]) -> Vec<NomogramAxis> {
         labels: s.values.iter().map(|v| super::format_number(*v)).collect(),
         points: s.points.clone(),
     };
-    let axes = nomogram.axes.iter().map(|a| NomogramAxis { name: a.name.clone(), labels: a.labels.clone(), points: a.points.clone() });
+    let axes = nomogram.axes.iter().map(|a| NomogramAxis {
+        name: a.name.clone(),
+        labels: a.labels.clone(),
+        points: a.points.clone(),
+    });
     axes.chain(std::iter::once(&nomogram.lp).chain(scales).map(of_scale)).collect()
 }
 
@@ -723,11 +769,17 @@ fn warn(
     for term in &cohort.terms {
         let values: Vec<f64> = patients.rows.iter().map(|r| term.raw[*r]).collect();
         if auc(&patients.event, &values) >= AUC_LEAK {
-            warnings.push(format!("Leakage: {} alone tells events from the others. Is it the outcome, or known only after it?", term.candidate.label()));
+            warnings.push(format!(
+                "Leakage: {} alone tells events from the others. Is it the outcome, or known only after it?",
+                term.candidate.label()
+            ));
         }
     }
     for model in procedure.models.iter().filter(|m| m.firth) {
-        warnings.push(format!("The {} model separates the training outcome; Firth's penalty was used, and its intervals are wide.", model.name));
+        warnings.push(format!(
+            "The {} model separates the training outcome; Firth's penalty was used, and its intervals are wide.",
+            model.name
+        ));
     }
     let main = procedure.main().map_or("", |m| m.name.as_str());
     for performance in results.performance.iter().filter(|p| p.model == main) {
@@ -738,11 +790,15 @@ fn warn(
         if let Some(slope) = calibration.as_ref().map(|c| c.slope).filter(|s| *s < 0.8 && part != training_part) {
             warnings.push(format!("The calibration slope of the {main} model in {part} is {slope:.2}, below 0.8: predictions are too extreme there."));
         }
-        if let Some(shift) = calibration.as_ref().map(|c| c.in_the_large).filter(|c| c.abs() > 0.5 && part != training_part) {
+        if let Some(shift) =
+            calibration.as_ref().map(|c| c.in_the_large).filter(|c| c.abs() > 0.5 && part != training_part)
+        {
             warnings.push(format!("Calibration in the large of the {main} model in {part} is {shift:+.2} log odds: risks are off as a whole."));
         }
         if *part != *training_part && (*events).min(n - events) < 50 {
-            warnings.push(format!("{part} has {events} events among {n} patients; validation wants about 100 of each class."));
+            warnings.push(format!(
+                "{part} has {events} events among {n} patients; validation wants about 100 of each class."
+            ));
         }
     }
     let of = |part: &str| results.performance.iter().find(|p| p.model == main && p.part == part)?.auc.map(|a| a[0]);

@@ -1,8 +1,8 @@
 //! From a table of features, a clinical table and outcomes to a validated nomogram, its report and its package.
 //!
-//! A [`Spec`] (TOML) says which columns mean what and which steps to take; `fit` takes it with the tables as texts, joins them
+//! A [`Spec`] (TOML) says which columns mean what and which steps to take; [`fit()`] takes it with the tables as texts, joins them
 //! by patient, reduces the features, fits the clinical, the radiomic and the combined model and validates them as R would
-//! (`../shared/design/statistics.md`). What comes out is one `Fitted`: `Results` (every number, `results.json`),
+//! (`../shared/design/statistics.md`). What comes out is one [`Fitted`]: [`Results`] (every number, `results.json`),
 //! `report_html` (one file to attach to a paper) and `package_files` (what `risk` loads on the box).
 //! `evaluate` holds an existing package against new patients, `reliability` measures repeats, `import_equation` makes a
 //! package of a published equation.
@@ -30,6 +30,7 @@ mod table;
 mod validate;
 
 pub use error::CohortError;
+pub use fit::{Fitted, Results, fit};
 pub use join::{ClinicalTerm, Cohort, Flow, Texts};
 pub use nomogram_axes::{
     Axis, AxisTerm, Nomogram, NomogramInput, ScaleAxis, axis_values, format_number, pretty, restricted_cubic_spline,

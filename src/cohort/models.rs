@@ -112,12 +112,19 @@ pub fn select_clinical(
             chi_squared_upper_tail(model.null_deviance - model.deviance, several as f64)
         };
         let ratio = |k: usize, (low, high): (f64, f64)| [model.coefficients[k].exp(), low.exp(), high.exp()];
-        let odds_ratios = model.wald_intervals(0.95).into_iter().enumerate().skip(1).map(|(k, i)| ratio(k, i)).collect();
+        let odds_ratios =
+            model.wald_intervals(0.95).into_iter().enumerate().skip(1).map(|(k, i)| ratio(k, i)).collect();
         let term_passed = p < rule.univariable_p_max;
         if term_passed {
             passed.push(index);
         }
-        selection.univariable.push(Univariable { term: term.candidate.name.clone(), label, odds_ratios, p, passed: term_passed });
+        selection.univariable.push(Univariable {
+            term: term.candidate.name.clone(),
+            label,
+            odds_ratios,
+            p,
+            passed: term_passed,
+        });
     }
     selection.terms = passed.clone();
     if rule.backward_aic && passed.len() > 1 {
@@ -303,11 +310,14 @@ pub fn fit_cox(
     let event: Vec<u8> = training.rows.iter().map(|r| u8::from(cohort.event[*r])).collect();
     let fit = match cox::cox(x.view(), &time, &event, None, cox::Ties::Efron) {
         // All events on one side of a predictor: there is no finite hazard ratio to tell.
-        Err(StatisticsError::NotConverged { .. } | StatisticsError::Separated { .. } | StatisticsError::Singular { .. }) => return Ok(None),
+        Err(
+            StatisticsError::NotConverged { .. } | StatisticsError::Separated { .. } | StatisticsError::Singular { .. },
+        ) => return Ok(None),
         other => other.map_err(CohortError::at(format!("proportional hazards of the {} model", model.name)))?,
     };
     let limits = fit.coefficients.iter().zip(fit.confidence_limits(0.95));
-    let baseline_survival = months.iter().filter_map(|m| Some((*m, fit.predict(fit.means.view(), 0, f64::from(*m))?.survival)));
+    let baseline_survival =
+        months.iter().filter_map(|m| Some((*m, fit.predict(fit.means.view(), 0, f64::from(*m)).ok()?.survival)));
     let columns: Vec<Vec<usize>> = (0..x.ncols()).map(|c| vec![c]).collect();
     let scale = cox::TimeScale::KaplanMeier;
     let proportionality = cox::proportionality(&fit, x.view(), &time, &event, None, &columns, scale);

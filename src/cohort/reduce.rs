@@ -81,8 +81,8 @@ pub fn reduce(
         (Family::Cox, Some(time)) => univariable_cox(x.view(), time, &event),
         _ => selection::univariable(x.view(), &event).map_err(CohortError::at("univariable filter"))?,
     };
-    let below = |limit: Option<f64>| (0..candidates.len()).filter(move |i| limit.is_none_or(|l| p_below(&p, *i, l)));
-    let passed: Vec<usize> = below(spec.filters.univariable_p_max).collect();
+    let limit = spec.filters.univariable_p_max;
+    let passed: Vec<usize> = (0..p.len()).filter(|i| limit.is_none_or(|l| p[*i] < l)).collect();
     let kept = match spec.filters.correlation_max {
         Some(limit) if !passed.is_empty() => {
             let at = CohortError::at("correlation filter");
@@ -108,10 +108,6 @@ pub fn reduce(
     }
     let offered: Vec<usize> = offered.iter().map(column).collect();
     rad_score(features, offered, patients, &expanded, spec, (p, found))
-}
-
-fn p_below(p: &[f64], index: usize, limit: f64) -> bool {
-    p[index] < limit
 }
 
 /// Wald p-values of single features; 1 where there is no finite estimate.

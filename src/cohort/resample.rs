@@ -107,13 +107,18 @@ pub fn bootstrap(
     let share = |chosen: &dyn Fn(&Replicate) -> &[usize], n: usize, name: &dyn Fn(usize) -> String| {
         let mut counts = vec![0usize; n];
         good.iter().flat_map(|r| chosen(r).iter()).for_each(|i| counts[*i] += 1);
-        let mut named: Vec<(String, f64)> =
-            counts.iter().enumerate().filter(|c| *c.1 > 0).map(|(i, c)| (name(i), *c as f64 / good.len() as f64)).collect();
+        let mut named: Vec<(String, f64)> = counts
+            .iter()
+            .enumerate()
+            .filter(|c| *c.1 > 0)
+            .map(|(i, c)| (name(i), *c as f64 / good.len() as f64))
+            .collect();
         named.sort_by(|a, b| b.1.total_cmp(&a.1));
         named
     };
     let cohort = setting.cohort;
-    let mut feature_frequency = share(&|r| &r.features, cohort.feature_names.len(), &|i| cohort.feature_names[i].clone());
+    let mut feature_frequency =
+        share(&|r| &r.features, cohort.feature_names.len(), &|i| cohort.feature_names[i].clone());
     feature_frequency.truncate(40);
     Some(Bootstrap {
         replicates: count,
@@ -197,12 +202,14 @@ pub fn learning_curve(setting: Setting, training: &Patients) -> Vec<LearningPoin
         };
         Some([auc(&sample.rows, &sample.event)?, auc(&validation, &event)?])
     };
-    let jobs: Vec<(usize, u64)> = (0..LEARNING_SHARES.len()).flat_map(|s| (0..LEARNING_DRAWS).map(move |d| (s, d))).collect();
+    let jobs: Vec<(usize, u64)> =
+        (0..LEARNING_SHARES.len()).flat_map(|s| (0..LEARNING_DRAWS).map(move |d| (s, d))).collect();
     // Streams far from those of the bootstrap.
     let stream = |(s, d): (usize, u64)| (1 << 40) + s as u64 * LEARNING_DRAWS + d;
     let results: Vec<Option<[f64; 2]>> = jobs.par_iter().map(|job| one(LEARNING_SHARES[job.0], stream(*job))).collect();
     let point = |s: usize| {
-        let of: Vec<[f64; 2]> = jobs.iter().zip(&results).filter(|(job, _)| job.0 == s).filter_map(|(_, r)| *r).collect();
+        let of: Vec<[f64; 2]> =
+            jobs.iter().zip(&results).filter(|(job, _)| job.0 == s).filter_map(|(_, r)| *r).collect();
         let mean = |k: usize| of.iter().map(|v| v[k]).sum::<f64>() / of.len() as f64;
         (!of.is_empty()).then(|| LearningPoint {
             n: (LEARNING_SHARES[s] * training.rows.len() as f64).round() as usize,

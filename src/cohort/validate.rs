@@ -272,7 +272,8 @@ pub fn compare(names: [&str; 2], first: &Scored, second: &Scored) -> Result<Opti
         Err(StatisticsError::Degenerate { .. }) => (0.0, 1.0),
         Err(error) => return Err(at()(error)),
     };
-    let change = reclassification::improvement(&first.event, &second.probabilities(), &first.probabilities()).map_err(at())?;
+    let change =
+        reclassification::improvement(&first.event, &second.probabilities(), &first.probabilities()).map_err(at())?;
     let finite = |v: [f64; 2]| if v.iter().all(|v| v.is_finite()) { v } else { [0.0, 1.0] };
     Ok(Some(AucComparison {
         part: part.clone(),
