@@ -77,8 +77,7 @@ pub fn validate_probabilities(
     probabilities: &[f64],
 ) -> Result<ProbabilityValidation, StatisticsError> {
     check_probabilities(outcome, probabilities)?;
-    let inner: Vec<usize> =
-        (0..outcome.len()).filter(|&i| probabilities[i] > 0.0 && probabilities[i] < 1.0).collect();
+    let inner: Vec<usize> = (0..outcome.len()).filter(|&i| probabilities[i] > 0.0 && probabilities[i] < 1.0).collect();
     let y: Vec<bool> = inner.iter().map(|&i| outcome[i]).collect();
     let (events, _) = class_sizes(&y)?;
     let lp: Vec<f64> = inner.iter().map(|&i| logit(probabilities[i])).collect();
@@ -162,10 +161,7 @@ pub fn in_the_large(outcome: &[bool], linear_predictor: &[f64]) -> Result<Coeffi
 const ITERATIONS_MAX: usize = 100;
 
 /// Weak calibration: intercept and slope of a logistic model of the outcome on the linear predictor (log odds).
-pub fn recalibrate(
-    outcome: &[bool],
-    linear_predictor: &[f64],
-) -> Result<(Coefficient, Coefficient), StatisticsError> {
+pub fn recalibrate(outcome: &[bool], linear_predictor: &[f64]) -> Result<(Coefficient, Coefficient), StatisticsError> {
     class_sizes(outcome)?;
     check("the linear predictor", linear_predictor, outcome.len())?;
     refuse_separation(outcome, linear_predictor)?;
@@ -363,14 +359,7 @@ fn smooth_once(x: &[f64], y: &[f64], near: usize, delta: f64, weights: &[f64], s
 }
 
 /// Weighted straight line at `at`, tricube weights over the window; none where no point has weight.
-fn local_fit(
-    x: &[f64],
-    y: &[f64],
-    at: f64,
-    left: usize,
-    right: usize,
-    robustness: &[f64],
-) -> Option<f64> {
+fn local_fit(x: &[f64], y: &[f64], at: f64, left: usize, right: usize, robustness: &[f64]) -> Option<f64> {
     let n = x.len();
     let range = x[n - 1] - x[0];
     let h = (at - x[left]).max(x[right] - at);

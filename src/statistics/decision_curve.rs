@@ -40,7 +40,8 @@ pub fn binary(
     check("the risks", risks, outcome.len())?;
     check_thresholds(thresholds)?;
     let prevalence = prevalence.unwrap_or(events as f64 / outcome.len() as f64);
-    let positives = |class: bool, t: f64| outcome.iter().zip(risks).filter(|(y, r)| **y == class && positive(**r, t)).count();
+    let positives =
+        |class: bool, t: f64| outcome.iter().zip(risks).filter(|(y, r)| **y == class && positive(**r, t)).count();
     let mut curve = empty(thresholds, prevalence);
     for &t in thresholds {
         let (tp, fp) = (positives(true, t), positives(false, t));

@@ -1,9 +1,7 @@
 //! Tests between groups for table one, and corrections for many tests. Conventions of R's stats package.
 
 use super::StatisticsError;
-use super::distributions::{
-    chi_squared_upper_tail, normal_quantile, normal_two_sided, normal_upper_tail, t_two_sided,
-};
+use super::distributions::{chi_squared_upper_tail, normal_quantile, normal_two_sided, normal_upper_tail, t_two_sided};
 use super::linear::Cholesky;
 use super::sample::{check, mean, mid_ranks, quantile, sorted, variance};
 use ndarray::{Array1, Array2, ArrayView2};
@@ -115,7 +113,8 @@ pub fn wilcoxon(first: &[f64], second: &[f64], method: RankMethod) -> Result<Tes
     let (ranks, ties) = mid_ranks(&[first, second].concat());
     let w = ranks[..n].iter().sum::<f64>() - 0.5 * (n * (n + 1)) as f64;
     let exact = method == RankMethod::Auto && n < 50 && m < 50 && ties == 0.0;
-    let p = if exact { exact_rank_p(w, &rank_sum_tails(n, m)) } else { normal_rank_p(w, n, m, ties, method.correction()) };
+    let p =
+        if exact { exact_rank_p(w, &rank_sum_tails(n, m)) } else { normal_rank_p(w, n, m, ties, method.correction()) };
     Ok(Test { statistic: w, df: None, p })
 }
 
@@ -336,7 +335,8 @@ pub fn fisher_2x2(counts: [[u64; 2]; 2], level: f64) -> Result<Fisher, Statistic
     let low = columns[0].saturating_sub(rows[1]);
     let high = rows[0].min(columns[0]);
     let ln_factorial = ln_factorials(rows[0] + rows[1]);
-    let ln_choose = |n: u64, k: u64| ln_factorial[n as usize] - ln_factorial[k as usize] - ln_factorial[(n - k) as usize];
+    let ln_choose =
+        |n: u64, k: u64| ln_factorial[n as usize] - ln_factorial[k as usize] - ln_factorial[(n - k) as usize];
     let ln_density: Vec<f64> =
         (low..=high).map(|k| ln_choose(rows[0], k) + ln_choose(rows[1], columns[0] - k)).collect();
     let at = (x - low) as usize;

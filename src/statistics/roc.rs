@@ -287,10 +287,9 @@ impl RocCurve {
     pub fn partial_area(&self, axis: PartialAxis, from: f64, to: f64) -> f64 {
         let (x, y): (Vec<f64>, Vec<f64>) = match axis {
             PartialAxis::Specificity => (self.specificities.clone(), self.sensitivities.clone()),
-            PartialAxis::Sensitivity => (
-                self.sensitivities.iter().rev().copied().collect(),
-                self.specificities.iter().rev().copied().collect(),
-            ),
+            PartialAxis::Sensitivity => {
+                (self.sensitivities.iter().rev().copied().collect(), self.specificities.iter().rev().copied().collect())
+            }
         };
         let mut area = 0.0;
         for (x, y) in x.windows(2).zip(y.windows(2)) {
@@ -317,11 +316,8 @@ fn threshold_between(negative: f64, positive: f64) -> f64 {
     if negative.is_infinite() {
         return negative;
     }
-    let middle = if (negative + positive).abs() > 1e100 {
-        0.5 * negative + 0.5 * positive
-    } else {
-        0.5 * (negative + positive)
-    };
+    let middle =
+        if (negative + positive).abs() > 1e100 { 0.5 * negative + 0.5 * positive } else { 0.5 * (negative + positive) };
     if middle == negative { positive } else { middle }
 }
 

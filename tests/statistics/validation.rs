@@ -1,8 +1,8 @@
 //! Discrimination, calibration, decision curves and reclassification against pROC, rms, Hmisc and dcurves.
 
 use super::{all_close, close, columns, expected, list, numbers};
-use metwatch::statistics::roc::{self, Classification, DeLong, Direction, PartialAxis, RocCurve};
 use metwatch::statistics::linear::Cholesky;
+use metwatch::statistics::roc::{self, Classification, DeLong, Direction, PartialAxis, RocCurve};
 use metwatch::statistics::{StatisticsError, calibration, decision_curve, hypothesis, reclassification};
 use ndarray::{Array1, Array2};
 use serde_json::Value as Json;
@@ -46,8 +46,8 @@ fn roc_curves_are_those_of_proc() {
         close(name, curve.sensitivities[best], at(youden, "sensitivity"), 1e-13);
         close(name, curve.specificities[best], at(youden, "specificity"), 1e-13);
         let table = Classification::at(&outcome, &scores, curve.thresholds[best], direction).unwrap();
-        let counts =
-            [table.true_positives, table.true_negatives, table.false_positives, table.false_negatives].map(|v| v as f64);
+        let counts = [table.true_positives, table.true_negatives, table.false_positives, table.false_negatives]
+            .map(|v| v as f64);
         all_close(name, &counts, &["tp", "tn", "fp", "fn"].map(|k| at(youden, k)), 0.0);
         let shares = [table.ppv(), table.npv(), table.accuracy(), table.sensitivity(), table.specificity()];
         let keys = ["ppv", "npv", "accuracy", "sensitivity", "specificity"];
@@ -113,8 +113,7 @@ fn decision_curves_are_those_of_dcurves() {
         close("prevalence", curve.prevalence, at(&case, "prevalence"), 1e-13);
         // The same models in the calibration case, over a finer grid.
         let finer = &expected("calibration_wdbc")[format!("decision_curve_{name}")];
-        let curve =
-            decision_curve::binary(&outcome, &numbers(&data[name]), &list(&finer["threshold"]), None).unwrap();
+        let curve = decision_curve::binary(&outcome, &numbers(&data[name]), &list(&finer["threshold"]), None).unwrap();
         let benefit: Vec<f64> = curve.net_benefit.iter().map(|v| v.unwrap()).collect();
         all_close(name, &benefit, &list(&finer["net_benefit"]), 1e-11);
         all_close("all", &curve.net_benefit_all, &list(&finer["net_benefit_all"]), 1e-11);
@@ -304,12 +303,8 @@ fn goodness_of_fit_is_that_of_hosmer_and_lemeshow_and_le_cessie() {
         }
     }
     let x = design("train.csv", &FULL);
-    let test = calibration::sum_of_squares_test(
-        &outcomes[0],
-        x.slice(ndarray::s![.., 1..]),
-        &expit(&predictors[0]),
-    )
-    .unwrap();
+    let test =
+        calibration::sum_of_squares_test(&outcomes[0], x.slice(ndarray::s![.., 1..]), &expit(&predictors[0])).unwrap();
     let reference = &case["le_cessie_gof_train"];
     close("sse", test.sum_of_squares, at(reference, "Sum of squared errors"), 1e-9);
     close("expected", test.expected, at(reference, "Expected value|H0"), 1e-9);
@@ -332,7 +327,8 @@ fn optimism_over_given_samples_is_that_of_r() {
         .map(|line| line.split(',').map(|cell| cell.parse::<usize>().unwrap() - 1).collect())
         .collect();
     assert_eq!(samples.len(), 100);
-    let found = calibration::optimism(&outcome, &samples, |rows| Ok(x.dot(&logistic(&x, &outcome, rows)).to_vec())).unwrap();
+    let found =
+        calibration::optimism(&outcome, &samples, |rows| Ok(x.dot(&logistic(&x, &outcome, rows)).to_vec())).unwrap();
     assert_eq!(found.failed, 0);
     close("apparent", found.apparent_auc, at(reference, "apparent_auc"), 1e-11);
     close("apparent Brier", found.apparent_brier, at(reference, "brier_apparent"), 1e-9);
