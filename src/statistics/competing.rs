@@ -10,6 +10,9 @@ use super::kaplan_meier::{ascending, check, check_finite, check_length, check_rh
 use super::linear::Cholesky;
 use ndarray::{Array1, Array2, ArrayView1, ArrayView2, Axis};
 
+/// Largest number of groups that Gray's test compares: it keeps a column of groups for each group and time.
+const GROUPS_MAX: usize = 50;
+
 /// Cumulative incidence of a cause in one group.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Incidence {
@@ -100,8 +103,10 @@ pub fn gray_test(
     let mut used: Vec<usize> = group.to_vec();
     used.sort_unstable();
     used.dedup();
-    if used.len() < 2 {
-        return Err(StatisticsError::Degenerate { what: "a comparison of incidence needs two groups".into() });
+    if !(2..=GROUPS_MAX).contains(&used.len()) {
+        return Err(StatisticsError::Degenerate {
+            what: format!("a comparison of incidence needs 2 to {GROUPS_MAX} groups, not {}", used.len()),
+        });
     }
     let group: Vec<usize> = group.iter().map(|&g| used.partition_point(|&u| u < g)).collect();
     let tested = used.len() - 1;
@@ -143,8 +148,8 @@ fn gray_stratum(
     let tested = groups - 1;
     let mut n = vec![0.0; groups];
     times.iter().flatten().for_each(|&i| n[group[i]] += 1.0);
-    // Of each group just before the time: no event of any kind, incidence of the cause. Of all under the hypothesis:
-    // incidence.
+    // Just before the time, in each group: share without any event, incidence of the cause. In all under the hypothesis:
+    // incidence of the cause.
     let (mut s, mut f, mut f_all) = (vec![1.0; groups], vec![0.0; groups], 0.0);
     let mut score = Array1::<f64>::zeros(tested);
     let mut integral = Array2::<f64>::zeros((groups, groups));

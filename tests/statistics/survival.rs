@@ -404,6 +404,76 @@ fn competing_events_equal_cmprsk() {
     close("Fine-Gray loglik", fit.log_likelihood[1], number(&wanted["loglik"]), 1e-10);
 }
 
+/// Uniform numbers of R's generator "Marsaglia-Multicarry" after `set.seed(seed)`.
+fn multicarry(seed: u32) -> impl FnMut() -> f64 {
+    let mut scrambled = seed;
+    let mut next_seed = || {
+        scrambled = scrambled.wrapping_mul(69069).wrapping_add(1);
+        scrambled
+    };
+    (0..50).for_each(|_| _ = next_seed());
+    let (mut a, mut b) = (next_seed(), next_seed());
+    move || {
+        a = 36969u32.wrapping_mul(a & 0xffff).wrapping_add(a >> 16);
+        b = 18000u32.wrapping_mul(b & 0xffff).wrapping_add(b >> 16);
+        f64::from((a << 16) ^ (b & 0xffff)) * 2.328306437080797e-10
+    }
+}
+
+/// Exponential numbers as R makes them (Ahrens and Dieter 1972, algorithm SA).
+fn exponential(uniform: &mut impl FnMut() -> f64) -> f64 {
+    // sums of the first terms of exp(ln 2) - 1
+    let (mut term, mut sum) = (1.0, 0.0);
+    let q: Vec<f64> = (1..17)
+        .map(|k| {
+            term *= std::f64::consts::LN_2 / f64::from(k);
+            sum += term;
+            sum
+        })
+        .collect();
+    let (mut whole, mut u) = (0.0, uniform());
+    loop {
+        u += u;
+        if u > 1.0 {
+            break;
+        }
+        whole += q[0];
+    }
+    u -= 1.0;
+    if u <= q[0] {
+        return whole + u;
+    }
+    let (mut least, mut k) = (uniform(), 0);
+    loop {
+        least = least.min(uniform());
+        k += 1;
+        if u <= q[k] {
+            return whole + least * q[0];
+        }
+    }
+}
+
+#[test]
+fn three_groups_in_strata_equal_the_printed_example_of_cmprsk() {
+    // tests/test.R of cmprsk 2.2: RNGversion("1.6.2"); set.seed(2), printed with seven digits
+    let mut uniform = multicarry(2);
+    let time: Vec<f64> = (0..100).map(|_| exponential(&mut uniform)).collect();
+    let mut sample = |n: usize| (0..100).map(|_| (n as f64 * uniform()) as usize).collect::<Vec<_>>();
+    let group = sample(3);
+    let event: Vec<u8> = sample(3).iter().map(|&c| c as u8).collect();
+    let strata = sample(2);
+    for (cause, wanted, p) in [(1, 3.393977, 0.1832345), (2, 1.989511, 0.3698139)] {
+        let test = gray_test(&time, &event, &group, Some(&strata), cause, 0.0).unwrap();
+        close("statistic", test.chi_squared, wanted, 2e-7);
+        close("p", test.p, p, 3e-7);
+    }
+    let all = cumulative_incidence(&time, &event, 1).unwrap();
+    for (t, incidence, variance) in [(1.0, 0.2352861, 0.002062112), (3.0, 0.4247898, 0.004170634)] {
+        close("incidence", all.at(t).unwrap().0, incidence, 2e-7);
+        close("variance", all.at(t).unwrap().1, variance, 3e-7);
+    }
+}
+
 #[test]
 fn cut_offs_equal_maxstat() {
     for case in SURVIVAL_CASES {
