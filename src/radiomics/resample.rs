@@ -2,7 +2,7 @@
 
 use super::region::{Bounds, Grid, Roi, crop, inside_image, missing};
 use super::settings::{Interpolator, Settings};
-use super::{RadiomicsError, bspline};
+use super::{RadiomicsError, bspline, kernels};
 use crate::volume::{Geometry, Scalar};
 use ndarray::{Array3, ArrayView3, Axis, CowArray};
 use rayon::prelude::*;
@@ -65,18 +65,22 @@ fn grid(mask: &Geometry, b: Bounds, new: [f64; 3], pad: usize) -> Result<Geometr
 pub(super) fn mask(roi: &Roi, onto: &Geometry) -> Array3<bool> {
     let view = roi.inside.view();
     let mut out = Array3::from_elem(onto.shape_zyx(), false);
-    rows(&roi.geometry, onto, &mut out, |row, line| nearest(&view, row, line));
+    rows(&roi.geometry, onto, &mut out, |row, line, (): &mut ()| nearest(&view, row, line));
     out
 }
 
 fn sample<T: Scalar>(view: ArrayView3<T>, from: &Geometry, onto: &Geometry, by: Interpolator) -> Array3<T> {
     let mut out = Array3::from_elem(onto.shape_zyx(), T::from_f64(0.0));
     match by {
-        Interpolator::Nearest => rows(from, onto, &mut out, |row, line| nearest(&view, row, line)),
-        Interpolator::Linear => rows(from, onto, &mut out, |row, line| linear(&view, row, line)),
+        Interpolator::Nearest => rows(from, onto, &mut out, |row, line, (): &mut ()| nearest(&view, row, line)),
+        Interpolator::Linear => rows(from, onto, &mut out, |row, line, (): &mut ()| linear(&view, row, line)),
         Interpolator::BSpline => {
             let spline = bspline::Spline::new(view, touched(from, onto));
-            rows(from, onto, &mut out, |row, line| spline.evaluate(row, line));
+            rows(from, onto, &mut out, |row, line, (): &mut ()| spline.evaluate(row, line));
+        }
+        _ => {
+            let kernel = kernels::Kernel::new(view, by);
+            rows(from, onto, &mut out, |row, line, memory| kernel.evaluate(row, line, memory));
         }
     }
     out
@@ -116,14 +120,24 @@ impl Line {
         std::array::from_fn(|a| self.start[a] + alpha * self.length[a])
     }
 
+    /// What decides the x of all voxels of the row.
+    pub fn along_x(&self) -> (f64, f64) {
+        (self.start[0], self.length[0])
+    }
+
     /// Whether y and z stay the same along the row.
     pub fn is_straight(&self) -> bool {
         self.length[1] == 0.0 && self.length[2] == 0.0
     }
 }
 
-/// Fills every row of `out`, slices in parallel.
-fn rows<T: Send>(from: &Geometry, onto: &Geometry, out: &mut Array3<T>, fill: impl Fn(&mut [T], Line) + Sync) {
+/// Fills every row of `out`, slices in parallel; the rows of a slice share a memory.
+fn rows<T: Send, M: Default>(
+    from: &Geometry,
+    onto: &Geometry,
+    out: &mut Array3<T>,
+    fill: impl Fn(&mut [T], Line, &mut M) + Sync,
+) {
     let (forward, back) = (steps(onto), inverse(steps(from)));
     let index = |x: usize, y: usize, z: usize| -> [f64; 3] {
         let at = [x as f64, y as f64, z as f64];
@@ -136,11 +150,12 @@ fn rows<T: Send>(from: &Geometry, onto: &Geometry, out: &mut Array3<T>, fill: im
     let nx = onto.size[0];
     let planes: Vec<_> = out.axis_iter_mut(Axis(0)).enumerate().collect();
     planes.into_par_iter().for_each(|(z, mut plane)| {
+        let mut memory = M::default();
         for (y, mut row) in plane.rows_mut().into_iter().enumerate() {
             let (start, end) = (index(0, y, z), index(nx, y, z));
             let line = Line { start, length: std::array::from_fn(|a| end[a] - start[a]), n: nx as f64 };
             if let Some(row) = row.as_slice_mut() {
-                fill(row, line);
+                fill(row, line, &mut memory);
             }
         }
     });
@@ -238,7 +253,7 @@ mod tests {
             direction: [[c, -s, 0.0], [s, c, 0.0], [0.0, 0.0, -1.0]],
         };
         let values = Array3::from_shape_fn((3, 4, 5), |(z, y, x)| (x * x + 10 * y + 100 * z) as f32);
-        for by in [Interpolator::Nearest, Interpolator::Linear, Interpolator::BSpline] {
+        for by in [Interpolator::Nearest, Interpolator::Linear, Interpolator::BSpline, Interpolator::WelchSinc] {
             let found = sample(values.view(), &geometry, &geometry, by);
             for (a, b) in found.iter().zip(&values) {
                 assert!((a - b).abs() < 1e-3, "{by:?}: {a} {b}");
