@@ -20,6 +20,7 @@ mod firstorder;
 mod glcm;
 mod glrlm;
 mod glszm;
+mod inverse;
 mod kernels;
 mod mesh_table;
 mod neighborhood;

@@ -133,13 +133,7 @@ mod tests {
 
     #[test]
     fn codes_equal_scikit_image() {
-        let slice = array![
-            [3i16, 7, 1, 9, 4],
-            [2, 8, 8, 8, 1],
-            [5, 8, 8, 8, 3],
-            [0, 8, 8, 8, 9],
-            [4, 4, 2, 6, 5]
-        ];
+        let slice = array![[3i16, 7, 1, 9, 4], [2, 8, 8, 8, 1], [5, 8, 8, 8, 3], [0, 8, 8, 8, 9], [4, 4, 2, 6, 5]];
         let circle = Circle::new(&FilterSettings::default());
         let mut texture = vec![0.0; 8];
         let mut row = |r: usize, method| -> Vec<f64> {

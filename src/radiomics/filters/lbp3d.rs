@@ -18,15 +18,14 @@ pub(super) fn transform<T: Scalar>(
     let orders = settings.lbp_3d_levels;
     let vertices = icosphere(settings.lbp_3d_subdivision, settings.lbp_3d_radius);
     let harmonics: Vec<Vec<Vec<Complex>>> = (0..orders as i32)
-        .map(|n| (-n..=n).map(|m| vertices.iter().map(|v| harmonic(m, n, *v, settings.lbp_3d_radius)).collect()).collect())
+        .map(|n| {
+            (-n..=n).map(|m| vertices.iter().map(|v| harmonic(m, n, *v, settings.lbp_3d_radius)).collect()).collect()
+        })
         .collect();
     let samples = Samples::new(image, bounds, &vertices);
     let view = roi.inside.view();
-    let inside: Vec<[usize; 3]> = part(&view, bounds)
-        .indexed_iter()
-        .filter(|(_, inside)| **inside)
-        .map(|((z, y, x), _)| [z, y, x])
-        .collect();
+    let inside: Vec<[usize; 3]> =
+        part(&view, bounds).indexed_iter().filter(|(_, inside)| **inside).map(|((z, y, x), _)| [z, y, x]).collect();
     let found: Vec<Vec<f64>> = inside
         .par_iter()
         .map_init(
@@ -64,9 +63,8 @@ fn plus(a: Complex, b: Complex) -> Complex {
 
 /// Real part of the root of the sum of squares (not of magnitudes: as PyRadiomics has it) of the pattern's part of one order.
 fn strength(order: &[Vec<Complex>], set: &[bool]) -> f64 {
-    let weight = |y: &Vec<Complex>| {
-        y.iter().zip(set).filter(|(_, set)| **set).fold((0.0, 0.0), |sum, (y, _)| plus(sum, *y))
-    };
+    let weight =
+        |y: &Vec<Complex>| y.iter().zip(set).filter(|(_, set)| **set).fold((0.0, 0.0), |sum, (y, _)| plus(sum, *y));
     let weights: Vec<Complex> = order.iter().map(weight).collect();
     let squares = (0..set.len()).map(|v| {
         let value = weights.iter().zip(order).fold((0.0, 0.0), |sum, (c, y)| plus(sum, times(*c, y[v])));
@@ -214,8 +212,7 @@ impl Samples {
         // PyRadiomics adds the x, y, z of the vertices to the indices z, y, x.
         let size: [usize; 3] = std::array::from_fn(|a| image.geometry.size[2 - a]);
         let first: [usize; 3] = std::array::from_fn(|a| bounds.first[2 - a].saturating_sub(reach));
-        let end: [usize; 3] =
-            std::array::from_fn(|a| (bounds.first[2 - a] + bounds.size[2 - a] + reach).min(size[a]));
+        let end: [usize; 3] = std::array::from_fn(|a| (bounds.first[2 - a] + bounds.size[2 - a] + reach).min(size[a]));
         let coefficients = prefiltered(image, first, end);
         let supports = std::array::from_fn(|a| {
             let voxels = bounds.first[2 - a]..bounds.first[2 - a] + bounds.size[2 - a];

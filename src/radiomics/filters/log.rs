@@ -126,7 +126,9 @@ impl Recursive {
                 data.iter_mut().zip(row).for_each(|(d, v)| *d = v.as_f64());
             }
             self.lines(&data, &mut sums);
-            for (mut row, sums) in out.slice_mut(s![.., start..start + width]).rows_mut().into_iter().zip(&sums[first..]) {
+            for (mut row, sums) in
+                out.slice_mut(s![.., start..start + width]).rows_mut().into_iter().zip(&sums[first..])
+            {
                 row.iter_mut().zip(sums).for_each(|(o, v)| *o = *v as f32);
             }
         }
@@ -139,9 +141,8 @@ impl Recursive {
         for i in 0..n {
             let value = |back: usize| if i >= back { data[i - back] } else { edge };
             let (v0, v1, v2, v3) = (value(0), value(1), value(2), value(3));
-            let history: [([f64; LANES], f64); 4] = std::array::from_fn(|k| {
-                if i > k { (out[i - 1 - k], self.back[k]) } else { (edge, self.before[k]) }
-            });
+            let history: [([f64; LANES], f64); 4] =
+                std::array::from_fn(|k| if i > k { (out[i - 1 - k], self.back[k]) } else { (edge, self.before[k]) });
             out[i] = combine([v0, v1, v2, v3], self.causal, history);
         }
         let edge = data[n - 1];
@@ -166,8 +167,10 @@ impl Recursive {
 /// Sum of values times weights, less the sum of the history times its weights, in ITK's order.
 fn combine(values: [[f64; LANES]; 4], weights: [f64; 4], history: [([f64; LANES], f64); 4]) -> [f64; LANES] {
     std::array::from_fn(|l| {
-        let forward =
-            values[0][l] * weights[0] + values[1][l] * weights[1] + values[2][l] * weights[2] + values[3][l] * weights[3];
+        let forward = values[0][l] * weights[0]
+            + values[1][l] * weights[1]
+            + values[2][l] * weights[2]
+            + values[3][l] * weights[3];
         let [a, b, c, d] = history;
         forward - (a.0[l] * a.1 + b.0[l] * b.1 + c.0[l] * c.1 + d.0[l] * d.1)
     })
