@@ -23,6 +23,8 @@ mod glrlm;
 mod glszm;
 pub mod ibsi;
 mod lines;
+mod inverse;
+mod kernels;
 mod mesh_table;
 mod neighborhood;
 mod numpy;

@@ -112,6 +112,20 @@ pub enum Interpolator {
     Linear,
     /// `sitkBSpline`, of order 3.
     BSpline,
+    /// `sitkGaussian`.
+    Gaussian,
+    /// `sitkLabelGaussian`.
+    LabelGaussian,
+    /// `sitkHammingWindowedSinc`.
+    HammingSinc,
+    /// `sitkCosineWindowedSinc`.
+    CosineSinc,
+    /// `sitkWelchWindowedSinc`.
+    WelchSinc,
+    /// `sitkLanczosWindowedSinc`.
+    LanczosSinc,
+    /// `sitkBlackmanWindowedSinc`.
+    BlackmanSinc,
 }
 
 /// `resegmentMode`: what the limits of `resegmentRange` are.
