@@ -6,12 +6,13 @@ use super::join::{Cohort, Flow, Texts};
 use super::models::{ClinicalSelection, Design, Model, fit_cox, profile_limits};
 use super::nomogram_axes::{AxisTerm, Nomogram, NomogramInput, ScaleAxis, axis_values};
 use super::procedure::{Procedure, Setting, run, training};
-use super::reduce::Patients;
+use super::reduce::{Patients, Ranked};
 use super::resample::{Bootstrap, LearningPoint, bootstrap, learning_curve};
 use super::spec::{CutOffRule, Family, Icc, Kind, Spec};
 use super::validate::{AucComparison, NetBenefit, Performance, Scored, SurvivalGroups};
 use super::{CohortError, validate};
 use crate::statistics::reliability::{IccForm, MeanSquares};
+use crate::statistics::selection::RankedColumns;
 use crate::statistics::time_dependent::Censoring;
 use crate::statistics::{attribution, competing, cut_off, roc};
 use ndarray::{Array1, Array2, Axis};
@@ -252,7 +253,11 @@ pub fn fit(
         .collect();
     let (features, harmonized) = harmonize(spec, &cohort)?;
     let design = Design::new(&cohort.terms, cohort.part.len());
-    let setting = Setting { spec, cohort: &cohort, features: features.view(), design: &design, stable: &stable };
+    let of_training = features.select(Axis(0), &cohort.rows(0)).select(Axis(1), &stable);
+    let columns = RankedColumns::new(of_training.view()).map_err(CohortError::at("ranking the features"))?;
+    let ranked = Ranked { columns, event: cohort.rows(0).iter().map(|r| cohort.event[*r]).collect() };
+    let setting =
+        Setting { spec, cohort: &cohort, features: features.view(), design: &design, stable: &stable, ranked: &ranked };
     let patients = training(setting);
     progress("fitting", 0.0);
     let mut procedure = run(setting, &patients)?;

@@ -4,7 +4,7 @@ use super::CohortError;
 use super::join::Cohort;
 use super::models::{ClinicalSelection, Design, Model, Training, fit_model, select_clinical};
 use super::random::Random;
-use super::reduce::{Patients, Reduction, reduce};
+use super::reduce::{Patients, Ranked, Reduction, reduce};
 use super::spec::{Family, Spec};
 use ndarray::ArrayView2;
 
@@ -21,6 +21,8 @@ pub struct Setting<'a> {
     pub design: &'a Design,
     /// Features that are stable.
     pub stable: &'a [usize],
+    /// Their values in training, by rank.
+    pub ranked: &'a Ranked,
 }
 
 /// Everything that was fitted on some training patients.
@@ -55,16 +57,18 @@ pub fn training(setting: Setting) -> Patients {
         Random::new(setting.spec.analysis.seed, u64::MAX).shuffle(&mut folds);
         folds
     });
-    patients(setting, rows.into_iter().zip(folds).map(|(row, fold)| (row, fold, 1.0)).collect())
+    patients(setting, (0..rows.len()).map(|place| (place, folds[place], 1.0)).collect())
 }
 
-/// Patients from (row, fold, weight); folds that lost all their patients are closed up.
+/// Patients from (place among all training patients, fold, weight); folds that lost all their patients are closed up.
 pub fn patients(setting: Setting, chosen: Vec<(usize, usize, f64)>) -> Patients {
     let mut used: Vec<usize> = chosen.iter().map(|c| c.1).collect();
     used.sort_unstable();
     used.dedup();
     let cohort = setting.cohort;
-    let rows: Vec<usize> = chosen.iter().map(|c| c.0).collect();
+    let training = cohort.rows(0);
+    let places: Vec<usize> = chosen.iter().map(|c| c.0).collect();
+    let rows: Vec<usize> = places.iter().map(|place| training[*place]).collect();
     Patients {
         weights: chosen.iter().map(|c| c.2).collect(),
         folds: chosen.iter().map(|c| used.partition_point(|f| *f < c.1)).collect(),
@@ -74,13 +78,14 @@ pub fn patients(setting: Setting, chosen: Vec<(usize, usize, f64)>) -> Patients 
             _ => None,
         },
         rows,
+        places,
     }
 }
 
 /// Runs filters, penalized model, clinical selection and the three models.
 pub fn run(setting: Setting, patients: &Patients) -> Result<Procedure, CohortError> {
-    let Setting { spec, cohort, features, design, stable } = setting;
-    let reduction = if stable.is_empty() { None } else { reduce(features, stable, patients, spec)? };
+    let Setting { spec, cohort, features, design, stable, ranked } = setting;
+    let reduction = if stable.is_empty() { None } else { reduce(features, stable, ranked, patients, spec)? };
     let expanded = patients.expanded();
     let rows: Vec<usize> = expanded.iter().map(|i| patients.rows[*i]).collect();
     let y: Vec<f64> = rows.iter().map(|r| f64::from(u8::from(cohort.event[*r]))).collect();

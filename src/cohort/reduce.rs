@@ -1,9 +1,11 @@
 //! From all features to the rad-score: univariable filter, correlation filter, mRMR, penalized model with cross-validation.
 
 use super::CohortError;
-use super::spec::{Family, LambdaChoice, Spec};
+use super::spec::{LambdaChoice, Spec};
 use crate::statistics::penalized::{CrossValidation, Measure, Options, Outcome, cross_validate};
-use crate::statistics::{StatisticsError, cox, selection};
+use crate::statistics::hypothesis::RankMethod;
+use crate::statistics::selection::{self, RankedColumns};
+use crate::statistics::{StatisticsError, cox};
 use ndarray::{Array1, Array2, ArrayView2, Axis};
 use rayon::prelude::*;
 
@@ -12,6 +14,8 @@ use rayon::prelude::*;
 pub struct Patients {
     /// Rows of the cohort, ascending, each once.
     pub rows: Vec<usize>,
+    /// Place of each among all training patients.
+    pub places: Vec<usize>,
     /// How often each counts.
     pub weights: Vec<f64>,
     /// Fold of each, from 0 without a gap.
@@ -33,6 +37,15 @@ impl Patients {
     pub fn y(&self) -> Vec<f64> {
         self.event.iter().map(|e| f64::from(u8::from(*e))).collect()
     }
+}
+
+/// The stable features of all training patients by rank, so that a resample need not sort again.
+#[derive(Debug, Clone)]
+pub struct Ranked {
+    /// Order of the values of each feature.
+    pub columns: RankedColumns,
+    /// Whether each training patient had the event.
+    pub event: Vec<bool>,
 }
 
 /// What became of the features.
@@ -64,50 +77,62 @@ pub struct Reduction {
     pub out_of_fold: Vec<f64>,
 }
 
-/// Reduces `candidates` (columns of `features`) and fits the rad-score. `features`: all patients of the cohort.
-/// `None` if no feature passes the filters or none gets a coefficient.
+/// Reduces `candidates` (columns of `features`) and fits the rad-score. `features`: all patients of the cohort; `ranked`: the
+/// candidates of all training patients. `None` if no feature passes the filters or none gets a coefficient.
 pub fn reduce(
     features: ArrayView2<f64>,
     candidates: &[usize],
+    ranked: &Ranked,
     patients: &Patients,
     spec: &Spec,
 ) -> Result<Option<Reduction>, CohortError> {
     let expanded = patients.expanded();
-    let rows: Vec<usize> = expanded.iter().map(|i| patients.rows[*i]).collect();
+    let drawn: Vec<usize> = expanded.iter().map(|i| patients.places[*i]).collect();
     let event: Vec<bool> = expanded.iter().map(|i| patients.event[*i]).collect();
-    let time: Option<Vec<f64>> = patients.time.as_ref().map(|t| expanded.iter().map(|i| t[*i]).collect());
-    let x = features.select(Axis(0), &rows).select(Axis(1), candidates);
-    let p = match (spec.penalized.family, &time) {
-        (Family::Cox, Some(time)) => univariable_cox(x.view(), time, &event),
-        _ => selection::univariable(x.view(), &event).map_err(CohortError::at("univariable filter"))?,
+    let at = || CohortError::at("filtering the features");
+    let table = |columns: &[usize]| {
+        let rows: Vec<usize> = expanded.iter().map(|i| patients.rows[*i]).collect();
+        let columns: Vec<usize> = columns.iter().map(|k| candidates[*k]).collect();
+        features.select(Axis(0), &rows).select(Axis(1), &columns)
     };
-    let limit = spec.filters.univariable_p_max;
-    let passed: Vec<usize> = (0..p.len()).filter(|i| limit.is_none_or(|l| p[*i] < l)).collect();
-    let kept = match spec.filters.correlation_max {
-        Some(limit) if !passed.is_empty() => {
-            let at = CohortError::at("correlation filter");
-            let priority: Vec<f64> = passed.iter().map(|i| p[*i]).collect();
-            selection::uncorrelated(x.select(Axis(1), &passed).view(), &priority, limit).map_err(at)?
+    let p = match &patients.time {
+        Some(time) => {
+            let time: Vec<f64> = expanded.iter().map(|i| time[*i]).collect();
+            let all: Vec<usize> = (0..candidates.len()).collect();
+            univariable_cox(table(&all).view(), &time, &event)
         }
-        _ => (0..passed.len()).collect(),
+        None => ranked.columns.mann_whitney(&drawn, &ranked.event, RankMethod::Normal).map_err(at())?,
     };
-    let kept: Vec<usize> = kept.into_iter().map(|k| passed[k]).collect();
-    let offered: Vec<usize> = match spec.filters.mrmr {
+    let ascending = selection::by_increasing_p(&p, spec.filters.univariable_p_max.unwrap_or(f64::INFINITY));
+    let kept = match spec.filters.correlation_max {
+        Some(limit) => ranked.columns.spearman_filter(&drawn, &ascending, limit).map_err(at())?,
+        None => ascending.clone(),
+    };
+    let offered = match spec.filters.mrmr {
         Some(most) if kept.len() > most => {
-            let at = CohortError::at("mRMR");
-            let mut chosen = selection::mrmr(x.select(Axis(1), &kept).view(), &event, most).map_err(at)?;
-            chosen.sort_unstable();
+            let chosen = selection::mrmr(table(&kept).view(), &event, most).map_err(at())?;
             chosen.into_iter().map(|k| kept[k]).collect()
         }
         _ => kept.clone(),
     };
-    let column = |i: &usize| candidates[*i];
-    let found = (passed.iter().map(column).collect(), kept.iter().map(column).collect());
+    let columns = |mut of: Vec<usize>| {
+        // In the order of the table, so that results can be read beside it.
+        of.sort_unstable();
+        of.into_iter().map(|k| candidates[k]).collect::<Vec<usize>>()
+    };
+    let (univariable, uncorrelated, offered) = (columns(ascending), columns(kept), columns(offered));
     if offered.is_empty() {
         return Ok(None);
     }
-    let offered: Vec<usize> = offered.iter().map(column).collect();
-    rad_score(features, offered, patients, &expanded, spec, (p, found))
+    rad_score(features, patients, &expanded, spec, Filtered { p, univariable, uncorrelated, offered })
+}
+
+/// What the filters left.
+struct Filtered {
+    p: Vec<f64>,
+    univariable: Vec<usize>,
+    uncorrelated: Vec<usize>,
+    offered: Vec<usize>,
 }
 
 /// Wald p-values of single features; 1 where there is no finite estimate.
@@ -120,15 +145,12 @@ fn univariable_cox(x: ArrayView2<f64>, time: &[f64], event: &[bool]) -> Vec<f64>
     (0..x.ncols()).into_par_iter().map(one).collect()
 }
 
-type Found = (Vec<f64>, (Vec<usize>, Vec<usize>));
-
 fn rad_score(
     features: ArrayView2<f64>,
-    offered: Vec<usize>,
     patients: &Patients,
     expanded: &[usize],
     spec: &Spec,
-    (p, (univariable, uncorrelated)): Found,
+    Filtered { p, univariable, uncorrelated, offered }: Filtered,
 ) -> Result<Option<Reduction>, CohortError> {
     let mut z: Array2<f64> = features.select(Axis(1), &offered);
     let (mut center, mut scale) = (Vec::new(), Vec::new());
@@ -147,9 +169,9 @@ fn rad_score(
         ..Options::default()
     };
     let y = patients.y();
-    let outcome = match (spec.penalized.family, &patients.time) {
-        (Family::Cox, Some(time)) => Outcome::Survival { time, event: &patients.event },
-        _ => Outcome::Binary(&y),
+    let outcome = match &patients.time {
+        Some(time) => Outcome::Survival { time, event: &patients.event },
+        None => Outcome::Binary(&y),
     };
     let cv = match cross_validate(x.view(), &outcome, &options, &patients.folds, Measure::Deviance, true) {
         // A fold without an event, in a resample: there is nothing to cross-validate.

@@ -142,7 +142,7 @@ fn replicate(setting: Setting, names: &[&str], training: &Patients, index: u64) 
     let mut times = vec![0usize; n];
     Random::new(setting.spec.analysis.seed, index).resample(n).into_iter().for_each(|i| times[i] += 1);
     let drawn = (0..n).filter(|i| times[*i] > 0);
-    let sample = patients(setting, drawn.map(|i| (training.rows[i], training.folds[i], times[i] as f64)).collect());
+    let sample = patients(setting, drawn.map(|i| (i, training.folds[i], times[i] as f64)).collect());
     let procedure = run(setting, &sample)?;
     let in_sample: Vec<usize> = sample.expanded().iter().map(|i| sample.rows[*i]).collect();
     let event: Vec<bool> = in_sample.iter().map(|r| setting.cohort.event[*r]).collect();
@@ -194,7 +194,7 @@ pub fn learning_curve(setting: Setting, training: &Patients) -> Vec<LearningPoin
             chosen.extend(of_class);
         }
         chosen.sort_unstable();
-        let sample = patients(setting, chosen.iter().map(|i| (training.rows[*i], training.folds[*i], 1.0)).collect());
+        let sample = patients(setting, chosen.iter().map(|i| (*i, training.folds[*i], 1.0)).collect());
         let procedure = run(setting, &sample).ok()?;
         let model = procedure.main()?;
         let auc = |rows: &[usize], event: &[bool]| {
