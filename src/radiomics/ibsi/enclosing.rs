@@ -3,23 +3,40 @@
 use super::hull::Hull;
 use super::morphology::{cross, dot, minus};
 use crate::radiomics::eigen::symmetric3;
+use std::collections::BTreeMap;
 use std::f64::consts::PI;
 
 /// Edges of the smallest box that has a face on one of the hull's (a close bound of the smallest box of all: that one has
 /// two edges on the hull's faces, and finding it takes the cube of their number). `None` without faces.
 pub(super) fn smallest_box(hull: &Hull) -> Option<[f64; 3]> {
-    let edges = hull.faces.iter().filter_map(|face| {
-        let [a, b, c] = face.map(|i| hull.corners[i]);
-        let side = unit(minus(b, a))?;
-        let normal = unit(cross(minus(b, a), minus(c, a)))?;
+    let corner = |i: usize| hull.corners[i];
+    let normals: Vec<[f64; 3]> =
+        hull.faces.iter().map(|[a, b, c]| turned(corner(*a), corner(*b), corner(*c))).collect();
+    // Every edge belongs to two faces.
+    let mut beside: BTreeMap<[usize; 2], Vec<usize>> = BTreeMap::new();
+    for (face, [a, b, c]) in hull.faces.iter().enumerate() {
+        for [a, b] in [[a, b], [b, c], [c, a]] {
+            beside.entry([*a.min(b), *a.max(b)]).or_default().push(face);
+        }
+    }
+    let boxes = hull.faces.iter().zip(&normals).filter_map(|([a, b, _], normal)| {
+        let (normal, side) = (unit(*normal)?, unit(minus(corner(*b), corner(*a)))?);
         let other = cross(normal, side);
-        let along = |axis: [f64; 3]| hull.corners.iter().map(move |p| dot(*p, axis));
-        let height = extent(along(normal));
-        let flat: Vec<[f64; 2]> = along(side).zip(along(other)).map(|(u, v)| [u, v]).collect();
-        let [u, v] = smallest_rectangle(flat)?;
+        let height = extent(hull.corners.iter().map(|p| dot(*p, normal)));
+        // The outline that the hull has along the normal: edges between a face that looks up and one that does not.
+        let up: Vec<bool> = normals.iter().map(|n| dot(*n, normal) > 0.0).collect();
+        let outline = beside.iter().filter(|(_, faces)| faces.iter().any(|f| up[*f]) && faces.iter().any(|f| !up[*f]));
+        let flat = |i: usize| [dot(corner(i), side), dot(corner(i), other)];
+        let edges: Vec<[[f64; 2]; 2]> = outline.map(|(edge, _)| edge.map(flat)).collect();
+        let [u, v] = smallest_rectangle(&edges)?;
         Some([height, u, v])
     });
-    edges.min_by(|a, b| a.iter().product::<f64>().total_cmp(&b.iter().product()))
+    boxes.min_by(|a, b| a.iter().product::<f64>().total_cmp(&b.iter().product()))
+}
+
+/// The normal of a triangle, twice its area long.
+fn turned(a: [f64; 3], b: [f64; 3], c: [f64; 3]) -> [f64; 3] {
+    cross(minus(b, a), minus(c, a))
 }
 
 fn unit(v: [f64; 3]) -> Option<[f64; 3]> {
@@ -32,38 +49,16 @@ fn extent(values: impl Iterator<Item = f64>) -> f64 {
     high - low
 }
 
-/// Edges of the smallest rectangle around points of a plane: it has a side on one of their hull's.
-fn smallest_rectangle(points: Vec<[f64; 2]>) -> Option<[f64; 2]> {
-    let corners = flat_hull(points);
-    let next = corners.iter().cycle().skip(1);
-    let edges = corners.iter().zip(next).filter_map(|(a, b)| {
+/// Edges of the smallest rectangle around a closed outline: it has a side on one of the outline's.
+fn smallest_rectangle(outline: &[[[f64; 2]; 2]]) -> Option<[f64; 2]> {
+    let rectangles = outline.iter().filter_map(|[a, b]| {
         let length = (b[0] - a[0]).hypot(b[1] - a[1]);
         let (c, s) = ((b[0] - a[0]) / length, (b[1] - a[1]) / length);
-        let along = extent(corners.iter().map(|p| c * p[0] + s * p[1]));
-        let across = extent(corners.iter().map(|p| c * p[1] - s * p[0]));
+        let along = extent(outline.iter().flatten().map(|p| c * p[0] + s * p[1]));
+        let across = extent(outline.iter().flatten().map(|p| c * p[1] - s * p[0]));
         (length > 0.0).then_some([along, across])
     });
-    edges.min_by(|a, b| (a[0] * a[1]).total_cmp(&(b[0] * b[1])))
-}
-
-/// Corners of the hull of points in a plane, in order (monotone chain).
-fn flat_hull(mut points: Vec<[f64; 2]>) -> Vec<[f64; 2]> {
-    points.sort_unstable_by(|a, b| a[0].total_cmp(&b[0]).then(a[1].total_cmp(&b[1])));
-    let turn = |o: [f64; 2], a: [f64; 2], b: [f64; 2]| (a[0] - o[0]) * (b[1] - o[1]) - (a[1] - o[1]) * (b[0] - o[0]);
-    let half = |points: &mut dyn Iterator<Item = [f64; 2]>| {
-        let mut chain: Vec<[f64; 2]> = Vec::new();
-        for p in points {
-            while chain.len() >= 2 && turn(chain[chain.len() - 2], chain[chain.len() - 1], p) <= 0.0 {
-                chain.pop();
-            }
-            chain.push(p);
-        }
-        chain.pop(); // the first of the other half
-        chain
-    };
-    let mut chain = half(&mut points.iter().copied());
-    chain.extend(half(&mut points.iter().rev().copied()));
-    chain
+    rectangles.min_by(|a, b| (a[0] * a[1]).total_cmp(&(b[0] * b[1])))
 }
 
 /// Relative tolerance of the smallest ellipsoid (the manual's default).

@@ -37,7 +37,7 @@ impl Complex {
 pub(super) fn good_length(n: usize) -> usize {
     let smooth = |mut n: usize| {
         for p in [2, 3, 5] {
-            while n % p == 0 {
+            while n.is_multiple_of(p) {
                 n /= p;
             }
         }
@@ -52,7 +52,8 @@ pub(super) fn transform(data: &mut Vec<Complex>, spare: &mut Vec<Complex>, n: us
     let mut stride = data.len() / n;
     let mut rest = n;
     while rest > 1 {
-        let radix = [4, 2, 3, 5].into_iter().find(|p| rest % p == 0).expect("good_length has no other factors");
+        let radix =
+            [4, 2, 3, 5].into_iter().find(|p| rest.is_multiple_of(*p)).expect("good_length has no other factors");
         match radix {
             4 => pass::<4>(data, spare, rest, stride),
             2 => pass::<2>(data, spare, rest, stride),

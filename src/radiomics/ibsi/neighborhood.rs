@@ -43,18 +43,19 @@ pub(super) fn compute(levels: &Levels, settings: &Settings, table: &mut Table) {
         tones.push((how, average(&counts.iter().map(Counts::tones).collect::<Vec<_>>())));
         dependences.push((how, average(&counts.iter().map(Counts::dependences).collect::<Vec<_>>())));
     };
-    let slices = |planar: bool| -> Vec<Counts> {
-        let offsets = offsets(settings.distance, planar);
-        let count = |z| Counts::new(levels, z, &offsets, settings.coarseness);
-        (0..levels.shape[0]).into_par_iter().map(count).collect()
-    };
+    let slices = 0..levels.shape[0];
     if settings.approach.has_planar() {
-        let slices = slices(true);
-        add(Aggregation::PLANAR, &slices);
-        add(Aggregation::MERGED_SLICES, &[Counts::merge(slices)]);
+        let offsets = offsets(settings.distance, true);
+        let count = |z| Counts::new(levels, z, &offsets, settings.coarseness);
+        let counts: Vec<Counts> = slices.clone().into_par_iter().map(count).collect();
+        add(Aggregation::PLANAR, &counts);
+        add(Aggregation::MERGED_SLICES, &counts.into_iter().reduce(Counts::merge).into_iter().collect::<Vec<_>>());
     }
     if settings.approach.has_volume() {
-        add(Aggregation::SPATIAL, &[Counts::merge(slices(false))]);
+        let offsets = offsets(settings.distance, false);
+        let count = |z| Counts::new(levels, z, &offsets, settings.coarseness);
+        let counts = slices.into_par_iter().map(count).reduce_with(Counts::merge);
+        add(Aggregation::SPATIAL, &counts.into_iter().collect::<Vec<_>>());
     }
     tones.iter().for_each(|(how, values)| table.push(Family::ToneDifference, &TONES, *how, values));
     dependences.iter().for_each(|(how, values)| table.push(Family::LevelDependence, &DEPENDENCES, *how, values));
@@ -107,15 +108,11 @@ impl Counts {
         counts
     }
 
-    fn merge(all: Vec<Counts>) -> Counts {
-        let merge = |mut a: Counts, b: Counts| {
-            a.dependent.iter_mut().zip(b.dependent).for_each(|(a, b)| *a += b);
-            a.present.iter_mut().zip(b.present).for_each(|(a, b)| *a += b);
-            a.differences.iter_mut().zip(b.differences).for_each(|(a, b)| *a += b);
-            a
-        };
-        let nothing = Counts { width: 1, dependent: vec![], present: vec![], differences: vec![] };
-        all.into_iter().reduce(merge).unwrap_or(nothing)
+    fn merge(mut self, other: Counts) -> Counts {
+        self.dependent.iter_mut().zip(other.dependent).for_each(|(a, b)| *a += b);
+        self.present.iter_mut().zip(other.present).for_each(|(a, b)| *a += b);
+        self.differences.iter_mut().zip(other.differences).for_each(|(a, b)| *a += b);
+        self
     }
 
     /// NGTDM: only voxels with a neighbor count. NaN if there are none.

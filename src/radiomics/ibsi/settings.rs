@@ -9,7 +9,7 @@ use yaml_rust2::{Yaml, YamlLoader};
 /// Settings longer than this are refused; real ones have a few hundred bytes.
 const TEXT_MAX: usize = 1 << 16;
 /// Neighbors grow with the cube of the distance.
-const DISTANCE_MAX: usize = 16;
+const DISTANCE_MAX: usize = 8;
 
 /// How values between voxel centers are found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -221,9 +221,9 @@ impl Settings {
             (!spacing, "spacing_mm must hold positive distances, or 0 to keep an axis"),
             (!range, "range must be ascending"),
             (!bins(self.discretization) || !bins(self.ivh), "bins must have a positive width or number"),
-            (self.outliers_sd.is_some_and(|sd| !(sd > 0.0)), "outliers_sd must be positive"),
+            (self.outliers_sd.is_some_and(|sd| sd.is_nan() || sd <= 0.0), "outliers_sd must be positive"),
             (!(self.mask_threshold > 0.0 && self.mask_threshold <= 1.0), "mask_threshold must lie above 0 and up to 1"),
-            (!(1..=DISTANCE_MAX).contains(&self.distance), "distance must be 1 to 16"),
+            (!(1..=DISTANCE_MAX).contains(&self.distance), "distance must be 1 to 8"),
         ];
         match faults.iter().find(|(wrong, _)| *wrong) {
             Some((_, why)) => Err(refused(why)),

@@ -37,6 +37,9 @@ pub(super) fn moran_and_geary(values: ArrayView3<f64>, inside: ArrayView3<bool>,
     [moran, geary]
 }
 
+/// Rows of the transformed planes that are taken through z at once.
+const BATCH: usize = 32;
+
 /// For every voxel of a box the sum of all others' values over their distances in mm, x fastest.
 fn weighted_sums(
     shape: [usize; 3],
@@ -46,57 +49,51 @@ fn weighted_sums(
     let [nz, ny, nx] = shape;
     // Twice the box, so that nothing wraps around onto voxels.
     let [fz, fy, fx] = shape.map(|n| good_length(2 * n - 1));
-    let plane = fy * fx;
-    let planes = |fill: &(dyn Fn(usize, usize, usize) -> Complex + Sync)| -> Vec<Vec<Complex>> {
-        let turned = |z: usize| {
-            let mut data: Vec<Complex> = (0..plane).map(|i| fill(z, i / fx, i % fx)).collect();
-            let mut spare = data.clone();
-            transform_plane(&mut data, &mut spare, fy, fx);
-            data
-        };
-        (0..nz).into_par_iter().map(turned).collect()
+    let plane = |z: usize, fill: &dyn Fn(usize, usize, usize) -> Complex| {
+        let mut plane: Vec<Complex> = (0..fy * fx).map(|i| fill(z, i / fx, i % fx)).collect();
+        transform_plane(&mut plane, &mut vec![Complex::default(); fy * fx], fy, fx);
+        plane // of shape (x, y) now
     };
     let weight = |z: usize, y: usize, x: usize| {
         let steps = [z, y.min(fy - y), x.min(fx - x)];
         let square: f64 = (0..3).map(|a| (steps[a] as f64 * spacing[a]).powi(2)).sum();
         Complex { re: if square > 0.0 { 1.0 / square.sqrt() } else { 0.0 }, im: 0.0 }
     };
-    let weights = planes(&weight);
-    let mut data = planes(&|z, y, x| if y < ny && x < nx { value(z, y, x) } else { Complex::default() });
-    // Along z row by row of the planes (they have shape (x, y) now): no volume of twice the depth is ever held.
-    let rows: Vec<Vec<Complex>> = (0..fx)
-        .into_par_iter()
-        .map(|row| {
-            let part = row * fy..(row + 1) * fy;
+    // The weights are even, so their transform is real and even: half of its rows say all.
+    let half = |plane: Vec<Complex>| plane[..(fx / 2 + 1) * fy].iter().map(|v| v.re).collect();
+    let weights: Vec<Vec<f64>> = (0..nz).into_par_iter().map(|z| half(plane(z, &weight))).collect();
+    let inside = |z, y, x| if y < ny && x < nx { value(z, y, x) } else { Complex::default() };
+    let mut data: Vec<Vec<Complex>> = (0..nz).into_par_iter().map(|z| plane(z, &inside)).collect();
+    // Along z row by row of the planes, in place: no volume of twice the depth is ever held.
+    let rows: Vec<usize> = (0..fx).collect();
+    for batch in rows.chunks(BATCH) {
+        let through_z = |row: &usize| {
             let mut spare = vec![Complex::default(); fz * fy];
-            let column = |planes: &[Vec<Complex>], mirrored: bool, spare: &mut Vec<Complex>| {
-                let mut all = vec![Complex::default(); fz * fy];
-                for (z, plane) in planes.iter().enumerate() {
-                    all[z * fy..(z + 1) * fy].copy_from_slice(&plane[part.clone()]);
-                    if mirrored && z > 0 {
-                        all[(fz - z) * fy..(fz - z + 1) * fy].copy_from_slice(&plane[part.clone()]);
-                    }
+            let (mut weight, mut product) = (spare.clone(), spare.clone());
+            let even = (*row).min(fx - row) * fy;
+            for (z, (weights, data)) in weights.iter().zip(&data).enumerate() {
+                for at in [z, (fz - z) % fz] {
+                    let cells = weight[at * fy..(at + 1) * fy].iter_mut().zip(&weights[even..even + fy]);
+                    cells.for_each(|(cell, w)| cell.re = *w);
                 }
-                transform(&mut all, spare, fz);
-                all
-            };
-            let weights = column(&weights, true, &mut spare);
-            let mut product = column(&data, false, &mut spare);
-            // The inverse is the transform of the conjugate, conjugated; the weights' transform is real.
-            product.iter_mut().zip(&weights).for_each(|(v, w)| *v = Complex { re: v.re * w.re, im: -v.im * w.re });
+                product[z * fy..(z + 1) * fy].copy_from_slice(&data[row * fy..(row + 1) * fy]);
+            }
+            transform(&mut weight, &mut spare, fz);
             transform(&mut product, &mut spare, fz);
-            product.truncate(nz * fy);
+            // The inverse is the transform of the conjugate, conjugated.
+            product.iter_mut().zip(&weight).for_each(|(v, w)| *v = Complex { re: v.re * w.re, im: -v.im * w.re });
+            transform(&mut product, &mut spare, fz);
             product
-        })
-        .collect();
-    let scale = 1.0 / (fz * plane) as f64;
-    data.par_iter_mut().enumerate().for_each(|(z, data)| {
-        for (row, product) in rows.iter().enumerate() {
-            data[row * fy..(row + 1) * fy].copy_from_slice(&product[z * fy..(z + 1) * fy]);
-        }
-        let mut spare = data.clone();
-        transform_plane(data, &mut spare, fx, fy);
-    });
+        };
+        let products: Vec<Vec<Complex>> = batch.par_iter().map(through_z).collect();
+        data.par_iter_mut().enumerate().for_each(|(z, plane)| {
+            for (row, product) in batch.iter().zip(&products) {
+                plane[row * fy..(row + 1) * fy].copy_from_slice(&product[z * fy..(z + 1) * fy]);
+            }
+        });
+    }
+    data.par_iter_mut().for_each(|plane| transform_plane(plane, &mut vec![Complex::default(); fy * fx], fx, fy));
+    let scale = 1.0 / (fz * fy * fx) as f64;
     let voxel = |z: usize, y: usize, x: usize| {
         let v = data[z][y * fx + x];
         Complex { re: v.re * scale, im: -v.im * scale }
