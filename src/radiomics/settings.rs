@@ -132,6 +132,8 @@ pub enum ResegmentMode {
 pub struct Settings {
     /// `label`.
     pub label: u32,
+    /// `label_channel`: of a mask with several values per voxel, the one to read ([`crate::volume::decode_channel`]).
+    pub label_channel: usize,
     /// `binWidth` or, where given, `binCount`.
     pub bins: Bins,
     /// `minimumROIDimensions`.
@@ -193,6 +195,7 @@ impl Default for Settings {
         let usual = Class::ALL.map(|class| (class, Vec::new())).to_vec();
         Settings {
             label: 1,
+            label_channel: 0,
             bins: Bins::Width(25.0),
             minimum_dimensions: 2,
             minimum_size: None,
@@ -240,7 +243,8 @@ impl Settings {
 
     /// Everything that decides the values, one line each, whatever the file looked like.
     pub fn canonical_text(&self) -> String {
-        let Settings { reported: _, additional_info: _, .. } = self;
+        // The channel only says where the mask comes from.
+        let Settings { reported: _, additional_info: _, label_channel: _, .. } = self;
         let classes: Vec<String> =
             self.classes.iter().map(|(class, features)| format!("{}[{}]", class.name(), features.join(","))).collect();
         format!(
