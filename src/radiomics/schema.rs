@@ -314,7 +314,7 @@ fn setting(s: &mut Settings, path: &str, key: &str, value: &Value) -> Result<(),
             })?
         }
         "gldm_a" => s.gldm_a = k.int(0, i64::from(i32::MAX))? as usize,
-        "label_channel" => return Err(unsupported(path)),
+        "label_channel" => s.label_channel = k.int(0, i64::from(u32::MAX))? as usize,
         _ => return filter_setting(s, k, key),
     }
     Ok(())
