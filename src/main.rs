@@ -4,11 +4,11 @@ use clap::Parser;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    match metwatch::cli::run(metwatch::cli::Cli::parse()) {
+    match metwatch::cli::run(metwatch::cli::Cli::parse_from(metwatch::cli::long_flags(std::env::args_os()))) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             eprintln!("{failure}");
-            ExitCode::from(1)
+            ExitCode::from(failure.exit_code())
         }
     }
 }

@@ -82,8 +82,8 @@ impl Heard {
             match self.lines.recv_timeout(left) {
                 Ok(message) => self.seen.push(message),
                 Err(_) => panic!(
-                    "{what} did not come; heard {:?}",
-                    self.seen.iter().map(|(t, v)| (t, &v["code"])).collect::<Vec<_>>()
+                    "{what} did not come; heard last {:?}",
+                    self.seen.iter().rev().take(40).map(|(t, v)| (t, &v["code"])).collect::<Vec<_>>()
                 ),
             }
         }
@@ -171,7 +171,7 @@ pub fn write(folder: &Path, series: &[(String, Vec<u8>)]) -> PathBuf {
     folder.to_path_buf()
 }
 
-fn storescu(port: u16, folder: &Path) {
+pub fn storescu(port: u16, folder: &Path) {
     let mut command = Command::new("storescu");
     command.env("TCP_NODELAY", "1").args([
         "-aet",
@@ -208,7 +208,7 @@ assoc.release()
 }
 
 /// Clinical values that make the risk of a phantom high.
-fn high(patient_id: &str) -> String {
+pub fn high(patient_id: &str) -> String {
     format!(
         r#"{{"patient_id": "{patient_id}", "afp_ng_per_ml": 40, "dissected_lymph_nodes": 5, "perineural_invasion": true, "tumor_nodules": true}}"#
     )

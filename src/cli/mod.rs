@@ -7,6 +7,7 @@ mod analyze;
 mod check;
 mod demo;
 mod extract;
+mod ibsi;
 mod load;
 mod phantom;
 mod score;
@@ -18,6 +19,7 @@ mod study;
 
 use crate::Explain;
 use clap::{Parser, Subcommand};
+pub use extract::long_flags;
 pub use load::{FileError, Scan, load_image, load_nomogram, load_scan, load_segmenter, read_file, write_file};
 
 /// CT to risk of metachronous liver metastasis, on a box beside the scanner. Demonstration, not for clinical use.
@@ -42,6 +44,8 @@ enum Command {
     Segment(segment::Args),
     /// Computes radiomics of an image and a mask, as PyRadiomics does
     Extract(extract::Args),
+    /// Holds every published value of IBSI 1 against what is computed here
+    Ibsi(ibsi::Args),
     /// Computes the risk from features and clinical values
     Score(score::Args),
     /// Writes a synthetic CT with known truth
@@ -58,9 +62,19 @@ enum Command {
 
 /// What a command ends with when it cannot do its work: any error that explains itself.
 #[derive(Debug)]
-pub struct Failure(Box<dyn Explain + Send + Sync>);
+pub struct Failure(Box<dyn Explain + Send + Sync>, u8);
 
 impl Failure {
+    /// A failure that ends the process with 3, as `pyradiomics` ends when an extraction could not be made.
+    fn error(error: impl Explain + Send + Sync + 'static) -> Self {
+        Failure(Box::new(error), 3)
+    }
+
+    /// What the process ends with; 1 unless a command says otherwise.
+    pub fn exit_code(&self) -> u8 {
+        self.1
+    }
+
     /// The error's stable code.
     pub fn code(&self) -> &'static str {
         self.0.code()
@@ -69,7 +83,7 @@ impl Failure {
 
 impl<E: Explain + Send + Sync + 'static> From<E> for Failure {
     fn from(error: E) -> Self {
-        Failure(Box::new(error))
+        Failure(Box::new(error), 1)
     }
 }
 
@@ -94,6 +108,7 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
         Command::Analyze(args) => analyze::run(args),
         Command::Segment(args) => segment::run(args),
         Command::Extract(args) => extract::run(args),
+        Command::Ibsi(args) => ibsi::run(args),
         Command::Score(args) => score::run(args),
         Command::Phantom(args) => phantom::run(args),
         Command::Send(args) => send::run(args),

@@ -5,6 +5,7 @@
 //! set of headers is: a [`SeriesPlan`] with notes and refusals, or a [`SeriesError`] when no volume can be made of it;
 //! [`assemble_volume`] decodes the planned slices into a [`crate::volume::Volume`]. [`write_seg`] turns a label map into a DICOM
 //! SEG that points back at the slices, [`phantom_series`] a volume into CT objects, [`send`] delivers files to another node.
+//! [`read_seg`] and [`read_structures`] with [`rasterize`] turn what others drew into masks on the grid of a volume.
 //!
 //! **Invariant:** nothing from outside is parsed, decoded or stored before its lengths were walked; no identifier is printed.
 #![expect(clippy::disallowed_methods, reason = "edge: this room owns the DICOM sockets, their threads and deadlines")]
@@ -16,12 +17,16 @@ mod dimse;
 mod error;
 mod header;
 mod identifier;
+mod items;
 mod link;
+mod mask_error;
 mod part10;
 mod pixels;
 mod receive;
 mod rle;
+mod rtstruct;
 mod seg;
+mod seg_read;
 mod send;
 mod series;
 mod series_error;
@@ -34,8 +39,11 @@ pub use assemble::{Assembled, assemble_volume};
 pub use error::DicomError;
 pub use header::{Header, Object, Patient, PixelFormat, parse_header, parse_object};
 pub use identifier::{Identifier, derive_uid};
+pub use mask_error::MaskError;
 pub use receive::serve;
+pub use rtstruct::{Contour, Structure, rasterize, read_structures};
 pub use seg::{SegError, SegFile, SegInfo, write_seg};
+pub use seg_read::{Segment, read_seg};
 pub use send::{Delivery, SendError, Target, echo, send};
 pub use series::{Note, PlannedSlice, SeriesPlan, plan_series};
 pub use series_error::SeriesError;
@@ -62,6 +70,8 @@ pub mod syntax {
     pub const J2K_LOSSLESS: &str = "1.2.840.10008.1.2.4.90";
     /// JPEG 2000 (lossless or not: Lossy Image Compression tells).
     pub const J2K: &str = "1.2.840.10008.1.2.4.91";
+    /// Deflated image frames (segmentations; not accepted for images).
+    pub const DEFLATED_FRAMES: &str = "1.2.840.10008.1.2.8.1";
     /// High-throughput JPEG 2000, lossless only.
     pub const HTJ2K_LOSSLESS: &str = "1.2.840.10008.1.2.4.201";
     /// High-throughput JPEG 2000 with RPCL order, lossless only.
@@ -90,8 +100,12 @@ pub mod sop_class {
     pub const CT: &str = "1.2.840.10008.5.1.4.1.1.2";
     /// Enhanced CT Image Storage.
     pub const ENHANCED_CT: &str = "1.2.840.10008.5.1.4.1.1.2.1";
+    /// RT Structure Set Storage.
+    pub const RT_STRUCTURE_SET: &str = "1.2.840.10008.5.1.4.1.1.481.3";
     /// Segmentation Storage.
     pub const SEGMENTATION: &str = "1.2.840.10008.5.1.4.1.1.66.4";
+    /// Label Map Segmentation Storage.
+    pub const LABEL_MAP_SEGMENTATION: &str = "1.2.840.10008.5.1.4.1.1.66.7";
     /// Every storage SOP class of the standard begins so.
     pub const STORAGE_PREFIX: &str = "1.2.840.10008.5.1.4.1.1.";
 }

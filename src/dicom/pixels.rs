@@ -81,14 +81,27 @@ fn stored_bytes<'a>(object: &'a Object<'_>) -> Result<Cow<'a, [u8]>, PixelFault>
         PixelSpan::Fragments(ranges) => {
             let parts: Vec<&[u8]> = ranges.iter().filter_map(|r| object.data_set.get(r.clone())).collect();
             let frame = parts.concat();
-            // RLE and JPEG adapters of the registry panic on damaged frames (dicom.md section 2).
-            let decoded = catch_unwind(AssertUnwindSafe(|| match object.header.transfer_syntax.as_str() {
-                syntax::RLE => rle::decode(&frame, pixels, 2),
-                other => decode_by_registry(&frame, format, other),
-            }));
-            decoded.ok().flatten().map(Cow::Owned).ok_or(PixelFault::Decode)
+            decode_frame(&frame, format, &object.header.transfer_syntax, pixels, 2)
+                .map(Cow::Owned)
+                .ok_or(PixelFault::Decode)
         }
     }
+}
+
+/// Decodes one compressed frame of `samples` samples; `None` when it is damaged or there is no decoder.
+pub fn decode_frame(
+    frame: &[u8],
+    format: &PixelFormat,
+    transfer_syntax: &str,
+    samples: usize,
+    bytes_per_sample: usize,
+) -> Option<Vec<u8>> {
+    // RLE and JPEG adapters of the registry panic on damaged frames (dicom.md section 2).
+    let decoded = catch_unwind(AssertUnwindSafe(|| match transfer_syntax {
+        syntax::RLE => rle::decode(frame, samples, bytes_per_sample),
+        other => decode_by_registry(frame, format, other),
+    }));
+    decoded.ok().flatten()
 }
 
 fn decode_by_registry(frame: &[u8], format: &PixelFormat, transfer_syntax: &str) -> Option<Vec<u8>> {

@@ -44,6 +44,50 @@ impl Levels {
         self.shape.map(|n| n + 2 * self.pad)
     }
 
+    /// Place in [`Levels::data`] of a voxel (z, y, x).
+    pub fn at(&self, [z, y, x]: [usize; 3]) -> usize {
+        let [_, py, px] = self.padded();
+        ((z + self.pad) * py + y + self.pad) * px + x + self.pad
+    }
+
+    /// `n` voxels of a row, from a voxel (z, y, x) on.
+    pub fn line(&self, first: [usize; 3], n: usize) -> &[u16] {
+        let at = self.at(first);
+        &self.data[at..at + n]
+    }
+
+    /// No voxels yet, and room to [`Levels::cut`] boxes of a region with this highest level.
+    pub fn empty(ng: usize) -> Levels {
+        let (counts, data) = (vec![0; ng + 1], Vec::new());
+        Levels { shape: [0; 3], pad: 0, data, counts, present: Vec::new(), ng, spans: Vec::new() }
+    }
+
+    /// Becomes the box of another region that starts at `low` and has a shape, both (z, y, x).
+    pub fn cut(&mut self, whole: &Levels, low: [usize; 3], shape: [usize; 3], settings: &Settings) {
+        self.present.drain(..).for_each(|level| self.counts[usize::from(level)] = 0);
+        self.shape = shape;
+        self.pad = padding(shape, settings);
+        self.spans.clear();
+        self.data.clear();
+        self.data.resize(self.padded().iter().product(), 0);
+        for z in 0..shape[0] {
+            for y in 0..shape[1] {
+                let line = whole.line([low[0] + z, low[1] + y, low[2]], shape[2]);
+                for level in line.iter().filter(|level| **level != 0) {
+                    let count = &mut self.counts[usize::from(*level)];
+                    if *count == 0 {
+                        self.present.push(*level);
+                    }
+                    *count += 1;
+                }
+                self.spans.push((0, shape[2]));
+                let at = self.at([z, y, 0]);
+                self.data[at..at + shape[2]].copy_from_slice(line);
+            }
+        }
+        self.present.sort_unstable();
+    }
+
     /// The rows of slice `z` that hold the region.
     pub fn rows(&self, z: usize) -> impl Iterator<Item = Row> + '_ {
         let [_, py, px] = self.padded();
@@ -83,6 +127,12 @@ pub(super) fn angles(shape: [usize; 3], distances: &[usize], flat_axis: Option<u
     found
 }
 
+/// At least as wide as any offset between neighbors.
+fn padding(shape: [usize; 3], settings: &Settings) -> usize {
+    let far = settings.distances.iter().copied().max().unwrap_or(1);
+    far.min(shape.into_iter().max().unwrap_or(1)).max(1)
+}
+
 /// Cuts the region's values into levels. `values` and `mask` have the shape (z, y, x) of the bounding box.
 pub(super) fn discretize(
     values: ArrayView3<f64>,
@@ -99,8 +149,7 @@ pub(super) fn discretize(
     }
     let edges = Edges::new(low, high, &settings.bins, float32)?;
     let (nz, ny, nx) = values.dim();
-    let far = settings.distances.iter().copied().max().unwrap_or(1);
-    let pad = far.min(nz.max(ny).max(nx)).max(1);
+    let pad = padding([nz, ny, nx], settings);
     // Run lengths are counted in 16 bits, zones by 32 bit places.
     let voxels = (nz + 2 * pad) as u64 * (ny + 2 * pad) as u64 * (nx + 2 * pad) as u64;
     if voxels > GRID_MAX || nz.max(ny).max(nx) > usize::from(u16::MAX) {
@@ -140,8 +189,8 @@ pub(super) fn discretize(
 /// Lower edges of the bins, and the way from a value to its level.
 struct Edges {
     at: Vec<f64>,
-    /// About the width of one bin, for the first guess.
-    width: f64,
+    /// About one over the width of a bin, for the first guess.
+    per_width: f64,
     /// Level of the highest value.
     ng: usize,
 }
@@ -152,7 +201,7 @@ impl Edges {
             Bins::Width(width) => by_width(low, high, width)?,
             Bins::Count(n) => by_count(low, high, n, float32)?,
         };
-        let mut edges = Edges { at, width, ng: 1 };
+        let mut edges = Edges { at, per_width: 1.0 / width, ng: 1 };
         edges.ng = edges.level(high);
         if edges.ng > LEVELS_MAX {
             return Err(RadiomicsError::TooManyLevels { levels: edges.ng as u64, limit: LEVELS_MAX });
@@ -162,7 +211,8 @@ impl Edges {
 
     /// Number of edges that are not above the value (`numpy.digitize`).
     fn level(&self, value: f64) -> usize {
-        let guess = ((value - self.at[0]) / self.width).floor().clamp(0.0, self.at.len() as f64) as usize;
+        // The cast cuts off at 0; edges are looked at wherever the guess is off.
+        let guess = ((value - self.at[0]) * self.per_width) as usize;
         let mut level = guess.min(self.at.len());
         while level < self.at.len() && self.at[level] <= value {
             level += 1;

@@ -187,6 +187,112 @@ pub(super) fn solve(mut m: Vec<f64>, mut b: Vec<f64>) -> Option<Vec<f64>> {
     Some(b)
 }
 
+/// A symmetric matrix on its way to eigenvalues: its diagonal and the elements beside it. Reused from matrix to matrix.
+#[derive(Default)]
+pub(super) struct Tridiagonal {
+    diagonal: Vec<f64>,
+    beside: Vec<f64>,
+    mirror: Vec<f64>,
+    image: Vec<f64>,
+}
+
+impl Tridiagonal {
+    /// Second largest absolute eigenvalue of a symmetric matrix (row after row, n x n, n >= 2) of norm 1; errors are
+    /// absolute, some 1e-16. The matrix is overwritten.
+    pub fn second_largest(&mut self, m: &mut [f64], n: usize) -> f64 {
+        self.reduce(m, n);
+        self.iterate(n);
+        let (mut first, mut second) = (0.0f64, 0.0f64);
+        for value in &self.diagonal {
+            let value = value.abs();
+            second = second.max(value.min(first));
+            first = first.max(value);
+        }
+        second
+    }
+
+    /// Householder reduction to three diagonals.
+    fn reduce(&mut self, m: &mut [f64], n: usize) {
+        self.diagonal.clear();
+        self.beside.clear();
+        for k in 0..n {
+            self.diagonal.push(m[k * n + k]);
+            let v = &mut self.mirror;
+            v.clear();
+            v.extend_from_slice(&m[k * n + k + 1..(k + 1) * n]);
+            let tail: f64 = v.iter().skip(1).map(|x| x * x).sum();
+            let Some(first) = v.first().copied() else { break };
+            if tail == 0.0 {
+                self.beside.push(first);
+                continue;
+            }
+            let length = (first * first + tail).sqrt();
+            let alpha = if first > 0.0 { -length } else { length };
+            self.beside.push(alpha);
+            // (I - 2 v v') B (I - 2 v v') on the remaining block, with v = mirror / norm and p = B v, q = p - (v.p) v.
+            v[0] = first - alpha;
+            let scale = 1.0 / (v[0] * v[0] + tail).sqrt();
+            v.iter_mut().for_each(|x| *x *= scale);
+            let p = &mut self.image;
+            p.clear();
+            for i in k + 1..n {
+                p.push(m[i * n + k + 1..(i + 1) * n].iter().zip(v.iter()).map(|(a, b)| a * b).sum());
+            }
+            let along: f64 = p.iter().zip(v.iter()).map(|(a, b)| a * b).sum();
+            p.iter_mut().zip(v.iter()).for_each(|(p, v)| *p = 2.0 * (*p - along * v));
+            for (i, row) in m.chunks_exact_mut(n).enumerate().skip(k + 1) {
+                let (vi, pi) = (v[i - k - 1], p[i - k - 1]);
+                for (cell, (v, p)) in row[k + 1..].iter_mut().zip(v.iter().zip(p.iter())) {
+                    *cell -= vi * p + pi * v;
+                }
+            }
+        }
+        self.beside.resize(n, 0.0);
+    }
+
+    /// Implicit QL steps with Wilkinson's shift, until nothing is left beside the diagonal.
+    fn iterate(&mut self, n: usize) {
+        let (d, e) = (&mut self.diagonal[..n], &mut self.beside[..n]);
+        for l in 0..n {
+            for _ in 0..STEPS_MAX {
+                let small = |k: &usize| e[*k].abs() <= f64::EPSILON * (d[*k].abs() + d[*k + 1].abs() + 0.01);
+                let end = (l..n - 1).find(small).unwrap_or(n - 1);
+                if end == l {
+                    break;
+                }
+                let g = (d[l + 1] - d[l]) / (2.0 * e[l]);
+                let mut g = d[end] - d[l] + e[l] / (g + (g * g + 1.0).sqrt().copysign(g));
+                let (mut s, mut c, mut p) = (1.0, 1.0, 0.0);
+                let mut split = false;
+                for i in (l..end).rev() {
+                    let (f, b) = (s * e[i], c * e[i]);
+                    let r = (f * f + g * g).sqrt();
+                    e[i + 1] = r;
+                    if r == 0.0 {
+                        d[i + 1] -= p;
+                        split = true;
+                        break;
+                    }
+                    (s, c) = (f / r, g / r);
+                    g = d[i + 1] - p;
+                    let t = (d[i] - g) * s + 2.0 * c * b;
+                    p = s * t;
+                    d[i + 1] = g + p;
+                    g = c * t - b;
+                }
+                if !split {
+                    d[l] -= p;
+                    e[l] = g;
+                }
+                e[end] = 0.0;
+            }
+        }
+    }
+}
+
+/// Steps per eigenvalue; two or three are usual.
+const STEPS_MAX: usize = 60;
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -225,5 +331,23 @@ mod tests {
         }
         let (value, _) = largest(vec![0.0; 9], 3);
         assert!(value.abs() < 1e-300);
+    }
+
+    #[test]
+    fn the_second_largest_eigenvalue_is_that_of_the_matrix() {
+        // Eigenvalues of a ring of n with 1/2 beside the diagonal: cos(2 pi k / n).
+        for n in 3..40 {
+            let mut m = vec![0.0; n * n];
+            for i in 0..n {
+                m[i * n + (i + 1) % n] += 0.5;
+                m[(i + 1) % n * n + i] += 0.5;
+            }
+            let mut values: Vec<f64> =
+                (0..n).map(|k| (std::f64::consts::TAU * k as f64 / n as f64).cos().abs()).collect();
+            values.sort_unstable_by(f64::total_cmp);
+            let found = Tridiagonal::default().second_largest(&mut m, n);
+            assert!((found - values[n - 2]).abs() < 1e-14, "n {n}: {found} {}", values[n - 2]);
+        }
+        assert_eq!(Tridiagonal::default().second_largest(&mut [0.0; 9], 3), 0.0);
     }
 }

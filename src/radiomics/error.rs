@@ -30,6 +30,16 @@ pub enum RadiomicsError {
         /// Path of the key, with its value where that decides.
         path: String,
     },
+    /// What is wrong in a parameter file, with its place.
+    #[error("line {line}: {what}{}", nearest.as_ref().map_or(String::new(), |name| format!(" (did you mean {name}?)")))]
+    InFile {
+        /// From 1.
+        line: usize,
+        /// The known name that is nearest to a misspelt one.
+        nearest: Option<String>,
+        /// What is wrong.
+        what: Box<RadiomicsError>,
+    },
     /// The mask holds nothing.
     #[error("no labels found in this mask: nothing is segmented")]
     EmptyMask,
@@ -50,10 +60,19 @@ pub enum RadiomicsError {
         mask: [usize; 3],
     },
     /// Image and mask lie at different places.
-    #[error("image and mask do not occupy the same physical space (within the tolerance {tolerance})")]
+    #[error(
+        "image and mask do not occupy the same physical space (within the tolerance {tolerance}): they are apart by up to \
+         {origin_mm:.3e} mm in origin, {spacing_mm:.3e} mm in spacing, {cosine:.3e} in direction cosines"
+    )]
     GeometryMismatch {
         /// `geometryTolerance`.
         tolerance: f64,
+        /// Largest difference of the origins along an axis.
+        origin_mm: f64,
+        /// Largest difference of the spacings.
+        spacing_mm: f64,
+        /// Largest difference of the direction cosines.
+        cosine: f64,
     },
     /// The region reaches beyond the image.
     #[error(
@@ -94,6 +113,9 @@ pub enum RadiomicsError {
         /// Voxels left.
         retained: usize,
     },
+    /// A region thicker than one plane, for shape2D.
+    #[error("Size of the mask in dimension %i is more than 1, cannot compute 2D shape")]
+    NotOnePlane,
     /// NaN or infinity where intensities are needed.
     #[error("the image holds values that are NaN or infinite {place}")]
     NotFinite {
@@ -124,6 +146,9 @@ pub enum RadiomicsError {
         /// Of the grid.
         grid: (usize, usize, usize),
     },
+    /// Settings of the IBSI convention that cannot be used, or do not suit the image.
+    #[error("the IBSI settings cannot be used: {0}")]
+    Ibsi(String),
 }
 
 impl Explain for RadiomicsError {
@@ -133,6 +158,7 @@ impl Explain for RadiomicsError {
             Self::UnknownKey { .. } => "radiomics.unknown-key",
             Self::BadValue { .. } => "radiomics.bad-value",
             Self::Unsupported { .. } => "radiomics.unsupported",
+            Self::InFile { what, .. } => what.code(),
             Self::EmptyMask => "radiomics.empty-mask",
             Self::MissingLabel { .. } => "radiomics.missing-label",
             Self::SizeMismatch { .. } => "radiomics.size-mismatch",
@@ -142,10 +168,12 @@ impl Explain for RadiomicsError {
             Self::TooFewDimensions { .. } => "radiomics.too-few-dimensions",
             Self::TooSmall { .. } => "radiomics.too-small",
             Self::Resegmented { .. } => "radiomics.resegmented",
+            Self::NotOnePlane => "radiomics.not-one-plane",
             Self::NotFinite { .. } => "radiomics.not-finite",
             Self::TooManyLevels { .. } => "radiomics.too-many-levels",
             Self::GridTooLarge { .. } => "radiomics.grid-too-large",
             Self::Shape { .. } => "radiomics.shape",
+            Self::Ibsi(_) => "radiomics.ibsi-settings",
         }
     }
 
@@ -155,19 +183,26 @@ impl Explain for RadiomicsError {
             Self::UnknownKey { .. } => "correct the spelling: keys are those of PyRadiomics 3.1.0",
             Self::BadValue { .. } => "correct the value",
             Self::Unsupported { .. } => "remove the key, or compute these features with PyRadiomics",
+            Self::InFile { what, .. } => what.advice(),
             Self::EmptyMask => "check that the mask belongs to this image",
             Self::MissingLabel { .. } => "choose one of the labels that are present",
-            Self::SizeMismatch { .. } => "give the mask of this image, or set correctMask: true",
-            Self::GeometryMismatch { .. } => "raise geometryTolerance, or set correctMask: true",
+            Self::SizeMismatch { .. } => {
+                "give the mask of this image, or resample it: --correct-mask (setting correctMask: true)"
+            }
+            Self::GeometryMismatch { .. } => {
+                "resample the mask: --correct-mask (setting correctMask: true), or raise geometryTolerance"
+            }
             Self::OutsideImage { .. } => "check that the mask belongs to this image",
             Self::OneVoxel | Self::TooFewDimensions { .. } | Self::TooSmall { .. } => {
                 "check the segmentation, or lower minimumROIDimensions or minimumROISize"
             }
             Self::Resegmented { .. } => "widen resegmentRange",
+            Self::NotOnePlane => "give a mask of one slice, or leave shape2D out",
             Self::NotFinite { .. } => "replace NaN and infinite values",
             Self::TooManyLevels { .. } => "raise binWidth, or set binCount",
             Self::GridTooLarge { .. } => "raise resampledPixelSpacing, or check the mask",
             Self::Shape { .. } => "give the mask on the grid of the image",
+            Self::Ibsi(_) => "correct the settings: keys are the fields of radiomics::ibsi::Settings",
         }
     }
 }

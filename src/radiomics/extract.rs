@@ -2,26 +2,51 @@
 
 use super::diagnose::{Hash, Notes};
 use super::discretize::discretize;
+use super::filters::{self, Filtered, Output};
 use super::neighborhood::Neighborhoods;
 use super::region::{Bounds, Grid, Roi, check, crop, normalize, part, resegment};
 use super::settings::{Class, Settings};
 use super::table::{Diagnostics, Extraction, Feature, FeatureTable};
-use super::{RadiomicsError, Value, firstorder, glcm, glrlm, glszm, resample, shape};
+use super::voxel::{self, FeatureMap, Maps};
+use super::{RadiomicsError, Value, firstorder, glcm, glrlm, glszm, resample, shape, shape2d};
 use crate::volume::{Image, Scalar, Volume, for_voxels};
 use ndarray::{Array3, ArrayView3, CowArray};
+use rayon::prelude::*;
 use std::collections::BTreeSet;
 
 /// Features of the voxels of `mask` that hold the label of the settings. Image and mask may come in any pixel type; the
 /// image's type matters where it is resampled.
 pub fn extract(image: &Image, mask: &Image, settings: &Settings) -> Result<Extraction, RadiomicsError> {
+    from_files(image, mask, Mode::Segment, settings).map(|(found, _)| found)
+}
+
+/// A map per feature (all classes but shape): its value in a box around every voxel of the region, as PyRadiomics'
+/// voxel-based extraction computes it. [`Settings::voxel`] sizes the box.
+pub fn extract_voxelwise(image: &Image, mask: &Image, settings: &Settings) -> Result<Maps, RadiomicsError> {
+    let (found, maps) = from_files(image, mask, Mode::Voxel, settings)?;
+    let Extraction { diagnostics, warnings, .. } = found;
+    Ok(Maps { maps, diagnostics, warnings, settings_sha256: settings.maps_sha256() })
+}
+
+/// What a run computes: one value per feature, or a map.
+#[derive(Clone, Copy, PartialEq)]
+enum Mode {
+    Segment,
+    Voxel,
+}
+
+type Found = (Extraction, Vec<FeatureMap>);
+
+fn from_files(image: &Image, mask: &Image, mode: Mode, settings: &Settings) -> Result<Found, RadiomicsError> {
     for (what, voxels) in [(image, &image.voxels), (mask, &mask.voxels)] {
         if voxels.dim() != what.geometry.shape_zyx() {
             return Err(RadiomicsError::Shape { mask: voxels.dim(), grid: what.geometry.shape_zyx() });
         }
     }
-    let labels: Array3<u32> = for_voxels!(&mask.voxels, a => a.mapv(|v| v.as_f64() as i64 as u32));
-    let inside = labels.mapv(|v| v == settings.label);
+    // As SimpleITK casts to uint32: the fraction is cut off.
+    let inside = for_voxels!(&mask.voxels, a => a.mapv(|v| v as i64 as u32 == settings.label));
     if !inside.iter().any(|v| *v) {
+        let labels: Array3<u32> = for_voxels!(&mask.voxels, a => a.mapv(|v| v as i64 as u32));
         let present: BTreeSet<u32> = labels.iter().copied().filter(|v| *v != 0).collect();
         if present.is_empty() {
             return Err(RadiomicsError::EmptyMask);
@@ -33,13 +58,18 @@ pub fn extract(image: &Image, mask: &Image, settings: &Settings) -> Result<Extra
     }
     let mut hash = Hash::default();
     if settings.additional_info {
-        labels.iter().for_each(|v| hash.put(*v));
+        for_voxels!(&mask.voxels, a => for row in a.rows() {
+            hash.put(row.iter().map(|v| (*v as i64 as u32).to_le_bytes()));
+        });
     }
-    drop(labels);
     let roi = Roi { inside, geometry: mask.geometry.clone() };
     for_voxels!(&image.voxels, a => {
         let image = Grid { voxels: CowArray::from(a.view()), geometry: image.geometry.clone() };
-        run(image, roi, hash, settings)
+        let mut image_hash = Hash::default();
+        if settings.additional_info {
+            a.rows().into_iter().for_each(|row| image_hash.put(row.iter().map(|v| v.to_le_bytes())));
+        }
+        run(image, roi, [image_hash, hash], mode, settings)
     })
 }
 
@@ -58,21 +88,25 @@ pub fn extract_region(
     if !mask.iter().any(|v| *v) {
         return Err(RadiomicsError::EmptyMask);
     }
-    let mut hash = Hash::default();
+    let (mut image_hash, mut hash) = (Hash::default(), Hash::default());
     if settings.additional_info {
-        mask.iter().for_each(|v| hash.put(if *v { settings.label } else { 0 }));
+        volume.hu.rows().into_iter().for_each(|row| image_hash.put(row.iter().map(|v| v.to_le_bytes())));
+        for row in mask.rows() {
+            hash.put(row.iter().map(|v| if *v { settings.label } else { 0 }.to_le_bytes()));
+        }
     }
     let roi = Roi { inside: mask.to_owned(), geometry: volume.geometry.clone() };
     let image = Grid { voxels: CowArray::from(volume.hu.view()), geometry: volume.geometry.clone() };
-    run(image, roi, hash, settings)
+    run(image, roi, [image_hash, hash], Mode::Segment, settings).map(|(found, _)| found)
 }
 
 fn run<T: Scalar>(
     image: Grid<T>,
     roi: Roi,
-    mask_hash: Hash,
+    [image_hash, mask_hash]: [Hash; 2],
+    mode: Mode,
     settings: &Settings,
-) -> Result<Extraction, RadiomicsError> {
+) -> Result<Found, RadiomicsError> {
     let mut notes = Notes { entries: Vec::new(), on: settings.additional_info };
     // The five names are PyRadiomics' columns; what stands in them is what computed.
     let ours = concat!("metwatch ", env!("CARGO_PKG_VERSION"), " (as PyRadiomics 3.1.0)");
@@ -80,8 +114,15 @@ fn run<T: Scalar>(
     for other in ["Numpy", "SimpleITK", "PyWavelet", "Python"] {
         notes.add(format!("Versions_{other}"), Value::Text("not used".into()));
     }
-    notes.add("Configuration_Settings", Value::Map(settings.reported.clone()));
-    notes.add("Configuration_EnabledImageTypes", settings.image_types.clone());
+    let mut reported = settings.reported.clone();
+    if mode == Mode::Voxel {
+        reported.push(("voxelBased".into(), Value::Bool(true)));
+    }
+    notes.add("Configuration_Settings", Value::Map(reported));
+    notes.add("Configuration_EnabledImageTypes", settings.image_types());
+    if notes.on {
+        notes.add("Image-original_Hash", Value::Text(image_hash.finish()));
+    }
     notes.image(&image, "original");
     if notes.on {
         notes.add("Mask-original_Hash", Value::Text(mask_hash.finish()));
@@ -89,9 +130,9 @@ fn run<T: Scalar>(
     notes.mask::<T>(None, &roi, "original");
     if settings.normalize {
         let image = normalize(&image, settings)?;
-        return prepared(image, roi, notes, settings);
+        return prepared(image, roi, notes, mode, settings);
     }
-    prepared(image, roi, notes, settings)
+    prepared(image, roi, notes, mode, settings)
 }
 
 /// From a loaded (and perhaps normalized) image on.
@@ -99,22 +140,23 @@ fn prepared<T: Scalar>(
     image: Grid<T>,
     roi: Roi,
     mut notes: Notes,
+    mode: Mode,
     settings: &Settings,
-) -> Result<Extraction, RadiomicsError> {
+) -> Result<Found, RadiomicsError> {
     let mut warnings = Vec::new();
     match (settings.resampled_spacing, settings.interpolator) {
         (Some(spacing), Some(interpolator)) => {
             let (image, roi) = resample::resample(&image, &roi, spacing, interpolator, settings)?;
             notes.image(&image, "interpolated");
             notes.mask(Some(&image), &roi, "interpolated");
-            measured(&image, roi, notes, warnings, settings)
+            measured(&image, roi, notes, warnings, mode, settings)
         }
         _ if settings.pre_crop => {
             let (bounds, corrected) = check(&image, &roi, settings, &mut warnings)?;
             let (image, roi) = crop(&image, corrected.as_ref().unwrap_or(&roi), bounds, settings.pad_distance);
-            measured(&image, roi, notes, warnings, settings)
+            measured(&image, roi, notes, warnings, mode, settings)
         }
-        _ => measured(&image, roi, notes, warnings, settings),
+        _ => measured(&image, roi, notes, warnings, mode, settings),
     }
 }
 
@@ -124,8 +166,9 @@ fn measured<T: Scalar>(
     mut roi: Roi,
     mut notes: Notes,
     mut warnings: Vec<String>,
+    mode: Mode,
     settings: &Settings,
-) -> Result<Extraction, RadiomicsError> {
+) -> Result<Found, RadiomicsError> {
     let (mut bounds, corrected) = check(image, &roi, settings, &mut warnings)?;
     if let Some(corrected) = corrected {
         notes.mask(Some(image), &corrected, "corrected");
@@ -143,50 +186,91 @@ fn measured<T: Scalar>(
     }
     let mut table = FeatureTable { rows: Vec::new(), settings_sha256: settings.sha256() };
     // PyRadiomics crops the mask of the shape to the box after re-segmentation as well.
-    shapes(shape_roi.as_ref().unwrap_or(&roi), bounds, settings, &mut table, &mut warnings);
-    let view = image.voxels.view();
-    let float32 = T::BYTES == 4 && !T::INTEGER;
-    let values = part(&view, bounds).mapv(Scalar::as_f64);
-    classes("original", values.view(), &roi, bounds, float32, settings, &mut table, &mut warnings)?;
-    Ok(Extraction { features: table, diagnostics: Diagnostics { entries: notes.entries }, warnings })
+    if mode == Mode::Voxel {
+        let wide = voxel::widened(bounds, roi.geometry.size, settings);
+        let mut maps = Vec::new();
+        for (mut found, mut said) in filtered(image, &roi, wide, settings, voxel::maps)? {
+            maps.append(&mut found);
+            warnings.append(&mut said);
+        }
+        let diagnostics = Diagnostics { entries: notes.entries };
+        return Ok((Extraction { features: table, diagnostics, warnings }, maps));
+    }
+    shapes(shape_roi.as_ref().unwrap_or(&roi), bounds, settings, &mut table, &mut warnings)?;
+    for (mut rows, mut said) in filtered(image, &roi, bounds, settings, classes)? {
+        table.rows.append(&mut rows);
+        warnings.append(&mut said);
+    }
+    let diagnostics = Diagnostics { entries: notes.entries };
+    Ok((Extraction { features: table, diagnostics, warnings }, Vec::new()))
 }
 
 /// Spacing in mm, (z, y, x).
-fn spacing_zyx(roi: &Roi) -> [f64; 3] {
+pub(super) fn spacing_zyx(roi: &Roi) -> [f64; 3] {
     let [x, y, z] = roi.geometry.spacing_mm;
     [z, y, x]
 }
 
-fn shapes(roi: &Roi, bounds: Bounds, settings: &Settings, table: &mut FeatureTable, warnings: &mut Vec<String>) {
-    for (class, listed) in settings.classes.iter().filter(|(class, _)| *class == Class::Shape) {
-        let view = roi.inside.view();
-        let values = shape::compute(part(&view, bounds), spacing_zyx(roi));
-        append("original", *class, listed, values, table, warnings);
-    }
-}
-
-/// All classes but shape for one image type. `values`: shape (z, y, x) of the box.
-#[expect(clippy::too_many_arguments, reason = "one image type's worth of everything, called once per image type")]
-fn classes(
-    image_type: &str,
-    values: ArrayView3<f64>,
+fn shapes(
     roi: &Roi,
     bounds: Bounds,
-    float32: bool,
     settings: &Settings,
     table: &mut FeatureTable,
     warnings: &mut Vec<String>,
 ) -> Result<(), RadiomicsError> {
     let view = roi.inside.view();
+    let (mask, spacing) = (part(&view, bounds), spacing_zyx(roi));
+    for (class, listed) in settings.classes.iter().filter(|(class, _)| *class == Class::Shape) {
+        append("original", *class, listed, shape::compute(mask, spacing), &mut table.rows, warnings);
+    }
+    for (class, listed) in settings.classes.iter().filter(|(class, _)| *class == Class::Shape2D) {
+        if let Some(values) = shape2d::compute(mask, spacing, settings, warnings)? {
+            append("original", *class, listed, values, &mut table.rows, warnings);
+        }
+    }
+    Ok(())
+}
+
+/// What `measure` finds on every image, in order, each with its warnings. The images share nothing, so they are computed side
+/// by side; inside one image the work is split as `measure` does it.
+fn filtered<T: Scalar, Found: Send>(
+    image: &Grid<T>,
+    roi: &Roi,
+    bounds: Bounds,
+    settings: &Settings,
+    measure: impl Fn(&Filtered, &Roi, Bounds, &Settings) -> Result<(Vec<Found>, Vec<String>), RadiomicsError> + Sync,
+) -> Result<Vec<(Vec<Found>, Vec<String>)>, RadiomicsError> {
+    let per_type = settings.images.par_iter().map(|(image_type, own)| {
+        let settings = settings.with_own(own)?;
+        let outputs = filters::apply(*image_type, image, roi, bounds, &settings)?;
+        let found = outputs.into_par_iter().map(|output| match output {
+            Output::Image(filtered) => measure(&filtered, roi, bounds, &settings),
+            Output::Warning(text) => Ok((Vec::new(), vec![text])),
+        });
+        found.collect::<Result<Vec<_>, RadiomicsError>>()
+    });
+    Ok(per_type.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect())
+}
+
+/// All classes but shape on one image.
+fn classes(
+    image: &Filtered,
+    roi: &Roi,
+    bounds: Bounds,
+    settings: &Settings,
+) -> Result<(Vec<Feature>, Vec<String>), RadiomicsError> {
+    let view = roi.inside.view();
     let mask = part(&view, bounds);
+    let values = image.values.view();
     let mut inside: Vec<f64> = values.iter().zip(mask).filter(|(_, inside)| **inside).map(|(v, _)| *v).collect();
     if inside.iter().any(|v| !v.is_finite()) {
         return Err(RadiomicsError::NotFinite { place: "inside the region" });
     }
     let spacing = spacing_zyx(roi);
-    let levels = discretize(values, mask, float32, settings)?;
+    let levels = discretize(values, mask, image.float32, settings)?;
     let needs_neighbors = settings.classes.iter().any(|(c, _)| matches!(c, Class::Gldm | Class::Ngtdm));
     let neighbors = needs_neighbors.then(|| Neighborhoods::new(&levels, settings));
+    let (mut rows, mut warnings) = (Vec::new(), Vec::new());
     for (class, listed) in &settings.classes {
         let found = match (class, &neighbors) {
             (Class::FirstOrder, _) => {
@@ -197,11 +281,11 @@ fn classes(
             (Class::Glszm, _) => glszm::compute(&levels, settings),
             (Class::Gldm, Some(neighbors)) => neighbors.gldm(&levels),
             (Class::Ngtdm, Some(neighbors)) => neighbors.ngtdm(&levels),
-            (Class::Gldm | Class::Ngtdm | Class::Shape, _) => continue,
+            (Class::Gldm | Class::Ngtdm | Class::Shape | Class::Shape2D, _) => continue,
         };
-        append(image_type, *class, listed, found, table, warnings);
+        append(&image.name, *class, listed, found, &mut rows, &mut warnings);
     }
-    Ok(())
+    Ok((rows, warnings))
 }
 
 /// The wanted features of a class, in order; one that could not be computed is NaN.
@@ -210,14 +294,14 @@ fn append(
     class: Class,
     listed: &[String],
     values: Vec<(&'static str, f64)>,
-    table: &mut FeatureTable,
+    rows: &mut Vec<Feature>,
     warnings: &mut Vec<String>,
 ) {
     let (wanted, mut deprecated) = Settings::wanted(class, listed);
     warnings.append(&mut deprecated);
     for definition in wanted {
         let value = values.iter().find(|(name, _)| *name == definition.name).map_or(f64::NAN, |(_, value)| *value);
-        table.rows.push(Feature {
+        rows.push(Feature {
             region: None,
             name: format!("{image_type}_{}_{}", class.name(), definition.name),
             value,

@@ -37,9 +37,9 @@ pub(super) const FEATURES: [Definition; 28] = [
     offered(Offer::Removed, usual("SumVariance", "", "OEEB")),
 ];
 
-const N: usize = 24;
+pub(super) const N: usize = 24;
 /// The computed ones, in the order of [`features`].
-const NAMES: [&str; N] = [
+pub(super) const NAMES: [&str; N] = [
     "Autocorrelation",
     "ClusterProminence",
     "ClusterShade",
@@ -75,7 +75,7 @@ pub(super) fn compute(levels: &Levels, spacing: [f64; 3], settings: &Settings) -
         None => {
             let of_angle = |angle: &[i32; 3]| {
                 let matrix = matrix(angle);
-                (matrix.sum > 0.0).then(|| features(matrix, levels))
+                (matrix.sum > 0.0).then(|| features(matrix, &levels.present, levels.ng))
             };
             angles.par_iter().filter_map(of_angle).collect()
         }
@@ -88,28 +88,28 @@ pub(super) fn compute(levels: &Levels, spacing: [f64; 3], settings: &Settings) -
                 merged.p.iter_mut().zip(&matrix.p).for_each(|(m, p)| *m += p * weight);
             }
             merged.sum = merged.p.iter().sum();
-            if merged.sum > 0.0 { vec![features(merged, levels)] } else { Vec::new() }
+            if merged.sum > 0.0 { vec![features(merged, &levels.present, levels.ng)] } else { Vec::new() }
         }
     };
     NAMES.iter().enumerate().map(|(i, name)| (*name, mean(per_angle.iter().map(|f| f[i])))).collect()
 }
 
 /// Mean of the values that are numbers; NaN if there are none.
-fn mean(values: impl Iterator<Item = f64>) -> f64 {
+pub(super) fn mean(values: impl Iterator<Item = f64>) -> f64 {
     let (n, sum) = values.filter(|v| !v.is_nan()).fold((0usize, 0.0), |(n, sum), v| (n + 1, sum + v));
     if n == 0 { f64::NAN } else { sum / n as f64 }
 }
 
-fn pair_weight(norm: Weighting, angle: [i32; 3], spacing: [f64; 3]) -> f64 {
+pub(super) fn pair_weight(norm: Weighting, angle: [i32; 3], spacing: [f64; 3]) -> f64 {
     let d = norm.distance(angle, spacing);
     if norm == Weighting::None { 1.0 } else { (-d * d).exp() }
 }
 
 /// Pairs along one angle, over the levels that occur (rows: the voxel, columns: its neighbor).
-struct Matrix {
-    n: usize,
-    p: Vec<f64>,
-    sum: f64,
+pub(super) struct Matrix {
+    pub n: usize,
+    pub p: Vec<f64>,
+    pub sum: f64,
 }
 
 impl Matrix {
@@ -155,26 +155,27 @@ fn entropy(p: &[f64]) -> f64 {
     -p.iter().map(|p| p * (p + f64::EPSILON).log2()).sum::<f64>()
 }
 
-/// The features of one matrix, in the order of [`NAMES`].
-fn features(matrix: Matrix, levels: &Levels) -> [f64; N] {
+/// The features of one matrix over the levels `present`, of `ng` at most; in the order of [`NAMES`].
+pub(super) fn features(matrix: Matrix, present: &[u16], ng: usize) -> [f64; N] {
     let Matrix { n, mut p, sum } = matrix;
     p.iter_mut().for_each(|v| *v /= sum);
-    let level: Vec<f64> = levels.present.iter().map(|l| f64::from(*l)).collect();
-    let ng = levels.ng as f64;
-    let (mut px, mut py) = (vec![0.0; n], vec![0.0; n]);
-    let (mut plus, mut minus) = (vec![0.0; 2 * levels.ng + 1], vec![0.0; levels.ng]);
+    let level: Vec<f64> = present.iter().map(|l| f64::from(*l)).collect();
+    let (mut px, mut py, mut ux, mut uy) = (vec![0.0; n], vec![0.0; n], 0.0, 0.0);
+    let (mut plus, mut minus) = (vec![0.0; 2 * ng + 1], vec![0.0; ng]);
+    let ng = ng as f64;
     for (i, row) in p.chunks_exact(n).enumerate() {
-        let li = usize::from(levels.present[i]);
+        let li = usize::from(present[i]);
         px[i] = row.iter().sum();
         for (j, v) in row.iter().enumerate() {
-            let lj = usize::from(levels.present[j]);
+            let lj = usize::from(present[j]);
+            // Cell by cell, as NumPy sums: where only one level occurs on a side, the last bit decides Correlation.
+            ux += level[i] * v;
+            uy += level[j] * v;
             py[j] += v;
             plus[li + lj] += v;
             minus[li.abs_diff(lj)] += v;
         }
     }
-    let ux: f64 = px.iter().zip(&level).map(|(p, l)| p * l).sum();
-    let uy: f64 = py.iter().zip(&level).map(|(p, l)| p * l).sum();
     let mut s = Sums::default();
     for (row, (px, i)) in p.chunks_exact(n).zip(px.iter().zip(&level)) {
         for (v, (py, j)) in row.iter().zip(py.iter().zip(&level)) {
@@ -245,8 +246,8 @@ impl Sums {
         self.third += p * d * d * d;
         self.fourth += p * (d * d) * (d * d);
         self.contrast += p * (i - j) * (i - j);
-        self.xx += p * dx * dx;
-        self.yy += p * dy * dy;
+        self.xx += p * (dx * dx);
+        self.yy += p * (dy * dy);
         self.xy += p * dx * dy;
         self.energy += p * p;
         self.hxy -= p * (p + f64::EPSILON).log2();

@@ -1,5 +1,8 @@
 //! The parameter file: YAML to settings, with PyRadiomics' keys, types and ranges (its paramSchema.yaml).
 
+use super::filters::{ImageType, Lbp2dMethod, wavelet};
+use super::lines::{line_of, nearest};
+use super::overrides::SETTING_NAMES;
 use super::settings::{Bins, Class, Interpolator, ResegmentMode, Settings, Weighting};
 use super::{RadiomicsError, Value};
 use yaml_rust2::scanner::{Scanner, TokenType};
@@ -12,33 +15,25 @@ const DEPTH_MAX: usize = 32;
 /// Offsets of neighbors grow with the cube of this.
 const DISTANCE_MAX: i64 = 32;
 
-const IMAGE_TYPES: [&str; 10] =
-    ["Exponential", "Gradient", "LBP2D", "LBP3D", "LoG", "Logarithm", "Original", "Square", "SquareRoot", "Wavelet"];
-/// Keys of `setting` that only filters and vector masks read.
-const FILTER_KEYS: [&str; 11] = [
-    "label_channel",
-    "sigma",
-    "start_level",
-    "level",
-    "wavelet",
-    "gradientUseSpacing",
-    "lbp2DRadius",
-    "lbp2DSamples",
-    "lbp2DMethod",
-    "lbp3DLevels",
-    "lbp3DIcosphereRadius",
-];
-const INTERPOLATORS: [&str; 10] = [
-    "sitkNearestNeighbor",
-    "sitkLinear",
-    "sitkBSpline",
-    "sitkGaussian",
-    "sitkLabelGaussian",
-    "sitkHammingWindowedSinc",
-    "sitkCosineWindowedSinc",
-    "sitkWelchWindowedSinc",
-    "sitkLanczosWindowedSinc",
-    "sitkBlackmanWindowedSinc",
+/// More levels of a wavelet or of spherical harmonics are refused.
+const LEVELS_MAX: i64 = 32;
+/// More samples of a binary pattern are refused: scikit-image numbers patterns in 32 bits.
+const SAMPLES_MAX: i64 = 31;
+/// Vertices of the icosphere grow with 4 to this power.
+const SUBDIVISION_MAX: i64 = 5;
+
+/// In the order of SimpleITK's numbers, from 1.
+const INTERPOLATORS: [(&str, Interpolator); 10] = [
+    ("sitkNearestNeighbor", Interpolator::Nearest),
+    ("sitkLinear", Interpolator::Linear),
+    ("sitkBSpline", Interpolator::BSpline),
+    ("sitkGaussian", Interpolator::Gaussian),
+    ("sitkLabelGaussian", Interpolator::LabelGaussian),
+    ("sitkHammingWindowedSinc", Interpolator::HammingSinc),
+    ("sitkCosineWindowedSinc", Interpolator::CosineSinc),
+    ("sitkWelchWindowedSinc", Interpolator::WelchSinc),
+    ("sitkLanczosWindowedSinc", Interpolator::LanczosSinc),
+    ("sitkBlackmanWindowedSinc", Interpolator::BlackmanSinc),
 ];
 
 /// PyRadiomics' default settings, as its diagnostics report them.
@@ -63,11 +58,6 @@ pub(super) fn reported_defaults() -> Vec<(String, Value)> {
     ]
 }
 
-/// `{'Original': {}}`.
-pub(super) fn original_only() -> Value {
-    Value::Map(vec![("Original".into(), Value::Map(Vec::new()))])
-}
-
 /// Sets a key as Python's `dict.update` does: in its place, or at the end.
 pub(super) fn report(reported: &mut Vec<(String, Value)>, key: &str, value: Value) {
     match reported.iter_mut().find(|(name, _)| name == key) {
@@ -76,33 +66,71 @@ pub(super) fn report(reported: &mut Vec<(String, Value)>, key: &str, value: Valu
     }
 }
 
-/// Reads a parameter file; see [`Settings::from_yaml`].
-pub(super) fn read(text: &str) -> Result<Settings, RadiomicsError> {
-    let root = parse(text)?;
-    let mut settings = Settings::default();
-    // Without `featureClass` PyRadiomics enables every class; shape2D then only counts with force2D.
-    let mut shape_2d = true;
-    let Value::Map(parts) = root else {
-        return Err(bad("/", &root, "a map of setting, imageType, featureClass"));
+/// Reads a parameter file; see [`Settings::from_yaml`] and [`Settings::with_overrides`].
+pub(super) fn read(text: &str, overrides: &[(String, Value)]) -> Result<Settings, RadiomicsError> {
+    let mut settings = from_value(&parse(text)?).map_err(|error| located(text, error))?;
+    for (key, value) in overrides {
+        setting(&mut settings, &format!("/setting/{key}"), key, value)?;
+        report(&mut settings.reported, key, value.clone());
+    }
+    Ok(settings)
+}
+
+/// The error with the line of the file that it is about and, for a misspelt name, the nearest one.
+fn located(text: &str, error: RadiomicsError) -> RadiomicsError {
+    let (RadiomicsError::UnknownKey { path }
+    | RadiomicsError::BadValue { path, .. }
+    | RadiomicsError::Unsupported { path }) = &error
+    else {
+        return error;
     };
-    for (name, part) in &parts {
+    let Some(line) = line_of(text, path) else { return error };
+    let (parent, name) = path.rsplit_once('/').unwrap_or(("", path));
+    let class = Class::ALL.into_iter().find(|class| parent.strip_prefix("/featureClass/") == Some(class.name()));
+    let known: Vec<&str> = match (parent, class) {
+        _ if !matches!(error, RadiomicsError::UnknownKey { .. }) => Vec::new(),
+        (_, Some(class)) => class.definitions().iter().map(|d| d.name).collect(),
+        ("", _) => vec!["setting", "voxelSetting", "imageType", "featureClass"],
+        ("/imageType", _) => ImageType::ALL.map(ImageType::name).to_vec(),
+        ("/featureClass", _) => Class::ALL.map(Class::name).to_vec(),
+        _ => SETTING_NAMES.to_vec(),
+    };
+    let nearest = nearest(name, known.into_iter()).map(String::from);
+    RadiomicsError::InFile { line, nearest, what: Box::new(error) }
+}
+
+fn from_value(root: &Value) -> Result<Settings, RadiomicsError> {
+    let mut settings = Settings::default();
+    // Without `featureClass` PyRadiomics enables every class, shape2D as well.
+    settings.classes = Class::ALL.map(|class| (class, Vec::new())).to_vec();
+    let Value::Map(parts) = root else {
+        return Err(bad("/", root, "a map of setting, imageType, featureClass"));
+    };
+    for (name, part) in parts {
         match (name.as_str(), part) {
             ("setting", Value::Map(entries)) => {
                 for (key, value) in entries {
-                    setting(&mut settings, key, value)?;
+                    setting(&mut settings, &format!("/setting/{key}"), key, value)?;
                     report(&mut settings.reported, key, value.clone());
                 }
             }
             ("imageType", Value::Map(types)) => image_types(&mut settings, types)?,
             ("featureClass", Value::Map(classes)) if classes.is_empty() => {}
-            ("featureClass", Value::Map(classes)) => shape_2d = feature_classes(&mut settings, classes)?,
-            ("voxelSetting", _) => return Err(unsupported("/voxelSetting")),
-            ("setting" | "imageType" | "featureClass", other) => return Err(bad(&format!("/{name}"), other, "a map")),
+            ("featureClass", Value::Map(classes)) => feature_classes(&mut settings, classes)?,
+            ("voxelSetting", Value::Map(entries)) => {
+                entries.iter().try_for_each(|(key, value)| voxel_setting(&mut settings, key, value))?;
+            }
+            ("setting" | "imageType" | "featureClass" | "voxelSetting", other) => {
+                return Err(bad(&format!("/{name}"), other, "a map"));
+            }
             _ => return Err(RadiomicsError::UnknownKey { path: format!("/{name}") }),
         }
     }
-    if shape_2d && settings.force_2d {
-        return Err(unsupported("/featureClass/shape2D"));
+    // Reported last, wherever they stand.
+    for (_, part) in parts.iter().filter(|(name, _)| name == "voxelSetting") {
+        if let Value::Map(entries) = part {
+            entries.iter().for_each(|(key, value)| report(&mut settings.reported, key, value.clone()));
+        }
     }
     Ok(settings)
 }
@@ -182,29 +210,35 @@ fn value(yaml: &Yaml, depth: usize) -> Result<Value, RadiomicsError> {
 }
 
 fn image_types(settings: &mut Settings, types: &[(String, Value)]) -> Result<(), RadiomicsError> {
+    let mut images = Vec::new();
     for (name, own) in types {
         let path = format!("/imageType/{name}");
-        if !IMAGE_TYPES.contains(&name.as_str()) {
+        let Some(image) = ImageType::ALL.into_iter().find(|i| i.name() == name) else {
             return Err(RadiomicsError::UnknownKey { path });
+        };
+        let Value::Map(entries) = own else { return Err(bad(&path, own, "a map")) };
+        // Only a check: they are applied over the general settings, which may come later in the file.
+        let mut scratch = Settings::default();
+        for (key, value) in entries {
+            setting(&mut scratch, &format!("{path}/{key}"), key, value)?;
+            if key == "label" {
+                return Err(unsupported(&format!("{path}/{key}")));
+            }
         }
-        if name != "Original" {
-            return Err(unsupported(&path));
-        }
-        match own {
-            Value::Map(entries) if entries.is_empty() => {}
-            Value::Map(entries) => return Err(unsupported(&format!("{path}/{}", entries[0].0))),
-            other => return Err(bad(&path, other, "a map")),
-        }
+        images.push((image, entries.clone()));
     }
-    if !types.is_empty() {
-        settings.image_types = Value::Map(types.to_vec());
+    if !images.is_empty() {
+        settings.images = images;
     }
     Ok(())
 }
 
-/// Returns whether shape2D is among them.
-fn feature_classes(settings: &mut Settings, classes: &[(String, Value)]) -> Result<bool, RadiomicsError> {
-    let mut shape_2d = false;
+/// One key of an image type, over the general settings.
+pub(super) fn own_setting(settings: &mut Settings, key: &str, value: &Value) -> Result<(), RadiomicsError> {
+    setting(settings, &format!("/imageType/{key}"), key, value)
+}
+
+fn feature_classes(settings: &mut Settings, classes: &[(String, Value)]) -> Result<(), RadiomicsError> {
     settings.classes.clear();
     for (name, features) in classes {
         let path = format!("/featureClass/{name}");
@@ -214,10 +248,6 @@ fn feature_classes(settings: &mut Settings, classes: &[(String, Value)]) -> Resu
             other => return Err(bad(&path, other, "a list of features, or nothing")),
         };
         let Some(class) = Class::ALL.into_iter().find(|c| c.name() == name) else {
-            if name == "shape2D" {
-                shape_2d = true;
-                continue;
-            }
             return Err(RadiomicsError::UnknownKey { path });
         };
         if let Some(unknown) = listed.iter().find(|f| !class.definitions().iter().any(|d| d.name == *f)) {
@@ -225,13 +255,12 @@ fn feature_classes(settings: &mut Settings, classes: &[(String, Value)]) -> Resu
         }
         settings.classes.push((class, listed));
     }
-    Ok(shape_2d)
+    Ok(())
 }
 
-/// One key of `setting`.
-fn setting(s: &mut Settings, key: &str, value: &Value) -> Result<(), RadiomicsError> {
-    let path = format!("/setting/{key}");
-    let k = Key { path: &path, value };
+/// One key of `setting`, or of an image type's own settings.
+fn setting(s: &mut Settings, path: &str, key: &str, value: &Value) -> Result<(), RadiomicsError> {
+    let k = Key { path, value };
     match key {
         "label" => s.label = k.int(1, i64::from(u32::MAX))? as u32,
         "binWidth" => {
@@ -285,7 +314,59 @@ fn setting(s: &mut Settings, key: &str, value: &Value) -> Result<(), RadiomicsEr
             })?
         }
         "gldm_a" => s.gldm_a = k.int(0, i64::from(i32::MAX))? as usize,
-        _ if FILTER_KEYS.contains(&key) || key == "lbp3DIcosphereSubdivision" => return Err(unsupported(&path)),
+        "label_channel" => return Err(unsupported(path)),
+        _ => return filter_setting(s, k, key),
+    }
+    Ok(())
+}
+
+/// A key that only filters read.
+fn filter_setting(s: &mut Settings, k: Key, key: &str) -> Result<(), RadiomicsError> {
+    let f = &mut s.filters;
+    match key {
+        "sigma" => {
+            let sigmas = k.list()?;
+            for value in sigmas {
+                Key { path: k.path, value }.positive()?;
+            }
+            f.sigmas = sigmas.to_vec();
+        }
+        "start_level" => f.start_level = k.int(0, LEVELS_MAX)? as usize,
+        "level" => f.levels = k.int(1, LEVELS_MAX)? as usize,
+        "wavelet" => {
+            let name = k.text()?;
+            let known = wavelet::bank(name).is_some();
+            f.wavelet = if known { name.into() } else { return Err(bad(k.path, k.value, "a discrete wavelet")) };
+        }
+        "gradientUseSpacing" => f.gradient_use_spacing = k.bool()?,
+        "lbp2DRadius" => f.lbp_2d_radius = k.positive()?,
+        "lbp2DSamples" => f.lbp_2d_samples = k.int(1, SAMPLES_MAX)? as usize,
+        "lbp2DMethod" => {
+            f.lbp_2d_method = match k.text()? {
+                "default" => Lbp2dMethod::Default,
+                "ror" => Lbp2dMethod::Ror,
+                "uniform" => Lbp2dMethod::Uniform,
+                "var" => Lbp2dMethod::Var,
+                _ => return Err(bad(k.path, k.value, "default, ror, uniform or var")),
+            }
+        }
+        "lbp3DLevels" => f.lbp_3d_levels = k.int(1, LEVELS_MAX)? as usize,
+        "lbp3DIcosphereRadius" => f.lbp_3d_radius = k.positive()?,
+        "lbp3DIcosphereSubdivision" => f.lbp_3d_subdivision = k.int(0, SUBDIVISION_MAX)? as usize,
+        _ => return Err(RadiomicsError::UnknownKey { path: k.path.into() }),
+    }
+    Ok(())
+}
+
+/// One key of `voxelSetting`.
+fn voxel_setting(s: &mut Settings, key: &str, value: &Value) -> Result<(), RadiomicsError> {
+    let path = format!("/voxelSetting/{key}");
+    let (k, v) = (Key { path: &path, value }, &mut s.voxel);
+    match key {
+        "kernelRadius" => v.kernel_radius = k.int(1, i64::from(i32::MAX))? as usize,
+        "maskedKernel" => v.masked_kernel = k.bool()?,
+        "initValue" => v.init_value = value.as_f64().ok_or_else(|| bad(&path, value, "a number"))?,
+        "voxelBatch" => v.batch = Some(k.int(1, i64::MAX)? as usize),
         _ => return Err(RadiomicsError::UnknownKey { path }),
     }
     Ok(())
@@ -355,29 +436,25 @@ impl<'a> Key<'a> {
         if (1..=2).contains(&limits.len()) { Ok(limits) } else { Err(bad(self.path, self.value, "one or two limits")) }
     }
 
-    /// By name, or by SimpleITK's number (1 nearest, 2 linear, 3 B-spline).
+    /// By name, or by SimpleITK's number (in its latest versions 3 means nothing; it was the B-spline).
     fn interpolator(self) -> Result<Interpolator, RadiomicsError> {
-        let name = match self.value {
-            Value::Int(1) => "sitkNearestNeighbor",
-            Value::Int(2) => "sitkLinear",
-            Value::Int(3) => "sitkBSpline",
-            Value::Int(4..=10) => return Err(unsupported(&format!("{} {}", self.path, self.value.to_python()))),
-            Value::Text(text) => text,
-            other => return Err(bad(self.path, other, "the name of an interpolator")),
+        let found = match self.value {
+            Value::Int(number) => usize::try_from(*number).ok().and_then(|n| INTERPOLATORS.get(n.wrapping_sub(1))),
+            Value::Text(text) => INTERPOLATORS.iter().find(|(name, _)| name == text),
+            _ => None,
         };
-        match name {
-            "sitkNearestNeighbor" => Ok(Interpolator::Nearest),
-            "sitkLinear" => Ok(Interpolator::Linear),
-            "sitkBSpline" => Ok(Interpolator::BSpline),
-            _ if INTERPOLATORS.contains(&name) => Err(unsupported(&format!("{} {name}", self.path))),
-            _ => Err(bad(self.path, self.value, "the name of an interpolator, such as sitkLinear")),
-        }
+        let expected = "the name of an interpolator, such as sitkLinear, or its number from 1 to 10";
+        found.map(|(_, interpolator)| *interpolator).ok_or_else(|| bad(self.path, self.value, expected))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn read(text: &str) -> Result<Settings, RadiomicsError> {
+        super::read(text, &[])
+    }
 
     fn said(text: &str) -> String {
         read(text).unwrap_err().to_string()
@@ -392,18 +469,15 @@ mod tests {
         assert!(said("setting: {interpolator: sitkFoo}").contains("sitkFoo"));
         assert!(said("featureClass: {glcm: [Foo]}").contains("/featureClass/glcm/Foo"));
         assert!(said("settings: {}").contains("/settings"));
+        assert!(said("voxelSetting: {kernelRadius: 0}").contains("/voxelSetting/kernelRadius"));
+        assert!(said("voxelSetting: {binWidth: 5}").contains("/voxelSetting/binWidth"));
         assert!(said("[1, 2]").contains("a map"));
     }
 
     #[test]
     fn what_is_not_computed_is_refused_by_name() {
-        for text in [
-            "imageType: {Wavelet: {}}",
-            "setting: {sigma: [1.0]}",
-            "setting: {interpolator: sitkGaussian}",
-            "voxelSetting: {kernelRadius: 1}",
-            "{setting: {force2D: true}, featureClass: {shape2D: null}}",
-        ] {
+        {
+            let text = "imageType: {Wavelet: {label: 2}}";
             assert!(matches!(read(text), Err(RadiomicsError::Unsupported { .. })), "{text}");
         }
     }

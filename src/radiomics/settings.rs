@@ -1,7 +1,8 @@
 //! Settings of an extraction: PyRadiomics' parameter files, key for key. What is not computed is refused by name.
 
+use super::filters::{FilterSettings, ImageType};
 use super::table::{Definition, Offer};
-use super::{RadiomicsError, Value, firstorder, glcm, glrlm, glszm, neighborhood, schema, shape};
+use super::{RadiomicsError, Value, firstorder, glcm, glrlm, glszm, neighborhood, schema, shape, shape2d};
 use sha2::{Digest, Sha256};
 
 /// A family of features.
@@ -21,12 +22,22 @@ pub enum Class {
     Ngtdm,
     /// `shape`.
     Shape,
+    /// `shape2D`.
+    Shape2D,
 }
 
 impl Class {
     /// All classes in PyRadiomics' order.
-    pub const ALL: [Class; 7] =
-        [Class::FirstOrder, Class::Glcm, Class::Gldm, Class::Glrlm, Class::Glszm, Class::Ngtdm, Class::Shape];
+    pub const ALL: [Class; 8] = [
+        Class::FirstOrder,
+        Class::Glcm,
+        Class::Gldm,
+        Class::Glrlm,
+        Class::Glszm,
+        Class::Ngtdm,
+        Class::Shape,
+        Class::Shape2D,
+    ];
 
     /// The name in parameter files and feature names.
     pub fn name(self) -> &'static str {
@@ -38,6 +49,7 @@ impl Class {
             Class::Glszm => "glszm",
             Class::Ngtdm => "ngtdm",
             Class::Shape => "shape",
+            Class::Shape2D => "shape2D",
         }
     }
 
@@ -51,6 +63,7 @@ impl Class {
             Class::Glszm => &glszm::FEATURES,
             Class::Ngtdm => &neighborhood::NGTDM,
             Class::Shape => &shape::FEATURES,
+            Class::Shape2D => &shape2d::FEATURES,
         }
     }
 }
@@ -99,6 +112,20 @@ pub enum Interpolator {
     Linear,
     /// `sitkBSpline`, of order 3.
     BSpline,
+    /// `sitkGaussian`.
+    Gaussian,
+    /// `sitkLabelGaussian`.
+    LabelGaussian,
+    /// `sitkHammingWindowedSinc`.
+    HammingSinc,
+    /// `sitkCosineWindowedSinc`.
+    CosineSinc,
+    /// `sitkWelchWindowedSinc`.
+    WelchSinc,
+    /// `sitkLanczosWindowedSinc`.
+    LanczosSinc,
+    /// `sitkBlackmanWindowedSinc`.
+    BlackmanSinc,
 }
 
 /// `resegmentMode`: what the limits of `resegmentRange` are.
@@ -110,6 +137,19 @@ pub enum ResegmentMode {
     Relative,
     /// Standard deviations around the region's mean.
     Sigma,
+}
+
+/// `voxelSetting`: what only voxel-based extraction reads.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Voxelwise {
+    /// `kernelRadius`, voxels.
+    pub kernel_radius: usize,
+    /// `maskedKernel`: only voxels of the region count in a kernel.
+    pub masked_kernel: bool,
+    /// `initValue`: the value outside the region.
+    pub init_value: f64,
+    /// `voxelBatch`: voxels that PyRadiomics computes together; none means all. It decides some GLCM features at the border.
+    pub batch: Option<usize>,
 }
 
 /// Settings of one extraction; the names of PyRadiomics are in the docs of the fields.
@@ -163,17 +203,22 @@ pub struct Settings {
     pub weighting: Option<Weighting>,
     /// `gldm_a`.
     pub gldm_a: usize,
+    /// `voxelSetting`.
+    pub voxel: Voxelwise,
     /// Classes and their listed features (none: the usual ones), in the order of the file.
     pub classes: Vec<(Class, Vec<String>)>,
+    /// Images that features are computed on, in the order of the file, and the settings that hold for each alone.
+    pub images: Vec<(ImageType, Vec<(String, Value)>)>,
+    /// What the filters read: `sigma`, `wavelet` and so on.
+    pub filters: FilterSettings,
     /// `setting` as PyRadiomics reports it: its defaults, then the keys of the file.
     pub(super) reported: Vec<(String, Value)>,
-    /// `imageType` as PyRadiomics reports it.
-    pub(super) image_types: Value,
 }
 
 impl Default for Settings {
     fn default() -> Settings {
-        let usual = Class::ALL.map(|class| (class, Vec::new())).to_vec();
+        // PyRadiomics without a parameter file leaves shape2D out; with one that lists no class it counts.
+        let usual = Class::ALL.into_iter().filter(|class| *class != Class::Shape2D).map(|class| (class, Vec::new()));
         Settings {
             label: 1,
             bins: Bins::Width(25.0),
@@ -199,9 +244,11 @@ impl Default for Settings {
             symmetrical_glcm: true,
             weighting: None,
             gldm_a: 0,
-            classes: usual,
+            voxel: Voxelwise { kernel_radius: 1, masked_kernel: true, init_value: 0.0, batch: None },
+            classes: usual.collect(),
+            images: vec![(ImageType::Original, Vec::new())],
+            filters: FilterSettings::default(),
             reported: schema::reported_defaults(),
-            image_types: schema::original_only(),
         }
     }
 }
@@ -210,7 +257,17 @@ impl Settings {
     /// Reads a parameter file of PyRadiomics, YAML or JSON. Keys, types and ranges are checked as PyRadiomics does; what
     /// metwatch does not compute is refused with its path.
     pub fn from_yaml(text: &str) -> Result<Settings, RadiomicsError> {
-        schema::read(text)
+        schema::read(text, &[])
+    }
+
+    /// The settings of a parameter file (its text; none for the defaults), with single settings in place of the file's, as
+    /// PyRadiomics' command line takes them ([`super::read_overrides`]).
+    pub fn with_overrides(text: Option<&str>, overrides: &[(String, Value)]) -> Result<Settings, RadiomicsError> {
+        // Without a file PyRadiomics enables the usual classes; a file without classes enables shape2D as well.
+        schema::read(
+            text.unwrap_or("featureClass: {firstorder: , glcm: , gldm: , glrlm: , glszm: , ngtdm: , shape: }"),
+            overrides,
+        )
     }
 
     /// The same settings for another label (PyRadiomics' `label` argument).
@@ -220,15 +277,18 @@ impl Settings {
         self
     }
 
-    /// Everything that decides the values, one line each, whatever the file looked like.
+    /// Everything that decides the values of an extraction ([`Settings::voxel`] decides only maps), one line each, whatever
+    /// the file looked like.
     pub fn canonical_text(&self) -> String {
-        let Settings { reported: _, image_types: _, additional_info: _, .. } = self;
-        let classes: Vec<String> =
-            self.classes.iter().map(|(class, features)| format!("{}[{}]", class.name(), features.join(","))).collect();
+        let Settings { reported: _, additional_info: _, voxel: _, .. } = self;
+        let counts = |(class, _): &&(Class, Vec<String>)| *class != Class::Shape2D || self.force_2d;
+        let class = |(class, features): &(Class, Vec<String>)| format!("{}[{}]", class.name(), features.join(","));
+        let classes: Vec<String> = self.classes.iter().filter(counts).map(class).collect();
         format!(
-            "metwatch.radiomics/1\nconvention pyradiomics-3.1.0\nimage original\nlabel {}\nbins {:?}\nminimum {} {:?}\n\
+            "metwatch.radiomics/1\nconvention pyradiomics-3.1.0\n{}label {}\nbins {:?}\nminimum {} {:?}\n\
              geometry {:?} {}\nnormalize {} {:?} {:?}\nresample {:?} {:?} {} {}\ndistances {:?}\nforce2d {} {}\n\
              resegment {:?} {:?} {}\nshift {:?}\nglcm {} {:?}\ngldm {}\nclasses {}\n",
+            self.images_text(),
             self.label,
             self.bins,
             self.minimum_dimensions,
@@ -256,9 +316,42 @@ impl Settings {
         )
     }
 
+    /// The lines on image types; without filters their settings decide nothing.
+    fn images_text(&self) -> String {
+        let own = |own: &[(String, Value)]| Value::Map(own.to_vec()).to_python();
+        let lines: String = self
+            .images
+            .iter()
+            .map(|(image, settings)| match settings.as_slice() {
+                [] => format!("image {}\n", image.name().to_lowercase()),
+                settings => format!("image {} {}\n", image.name().to_lowercase(), own(settings)),
+            })
+            .collect();
+        let filtered = self.images.iter().any(|(image, _)| *image != ImageType::Original);
+        if filtered { format!("{lines}filters {:?}\n", self.filters) } else { lines }
+    }
+
+    /// The settings for one image type: its own override the general ones.
+    pub(super) fn with_own(&self, own: &[(String, Value)]) -> Result<Settings, RadiomicsError> {
+        let mut settings = self.clone();
+        own.iter().try_for_each(|(key, value)| schema::own_setting(&mut settings, key, value))?;
+        Ok(settings)
+    }
+
+    /// `imageType` as PyRadiomics reports it.
+    pub(super) fn image_types(&self) -> Value {
+        Value::Map(self.images.iter().map(|(i, own)| (i.name().into(), Value::Map(own.clone()))).collect())
+    }
+
     /// SHA-256 of [`Settings::canonical_text`], in hexadecimal.
     pub fn sha256(&self) -> String {
         Sha256::digest(self.canonical_text()).iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// SHA-256, in hexadecimal, of the canonical text and what decides maps.
+    pub(super) fn maps_sha256(&self) -> String {
+        let text = format!("{}voxel {:?}\n", self.canonical_text(), self.voxel);
+        Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
     /// The axis (0 = z, 1 = y, 2 = x) along which `force2D` looks at no neighbors.

@@ -23,9 +23,13 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 /// Failures of a step inside a living process before the study is given up.
-const ATTEMPTS_MAX: u32 = 3;
-/// Starts of the process with the same study under way before it is given up: it may be what ends the process.
-const RESTARTS_MAX: u32 = 20;
+const PANICS_MAX: u32 = 3;
+/// Beginnings of a step without an end before the study is given up: it may be what ends the process.
+const BEGINNINGS_MAX: u32 = 20;
+/// Beginnings after which a study lets the others go first.
+const BEGINNINGS_AT_ONCE: u32 = 3;
+/// The longest time that the process must have lived before such a study is begun again.
+const POSTPONED_MAX: Duration = Duration::from_secs(300);
 /// The drop folder is looked at this often.
 const CLINICAL_EVERY: Duration = Duration::from_secs(1);
 /// The worker looks around at least this often.
@@ -61,6 +65,9 @@ pub struct UnderWay {
     labels: Option<LabelMap>,
     series: Option<Gate>,
     steps_ms: Vec<(String, f64)>,
+    /// The stage whose beginning is recorded, and the study's revision.
+    begun: Option<(Stage, u32)>,
+    panics: u32,
 }
 
 /// What segmentation leaves for the steps after a restart (`segmentation.json`).
@@ -101,9 +108,6 @@ impl Worker {
     pub fn run(mut self, stop: &AtomicBool) {
         let began = Instant::now();
         let mut clinical_due = Instant::now();
-        if let Err(error) = self.count_restarts() {
-            tracing::error!(%error, "studies under way could not be counted");
-        }
         while !stop.load(Ordering::Relaxed) {
             if clinical_due <= Instant::now() {
                 self.take_clinical();
@@ -116,7 +120,7 @@ impl Worker {
                         if stop.load(Ordering::Relaxed) {
                             return;
                         }
-                        self.advance(study);
+                        self.advance(study, began.elapsed());
                     }
                 }
                 Err(error) => tracing::error!(%error, "the studies could not be read"),
@@ -126,27 +130,31 @@ impl Worker {
         }
     }
 
-    /// A study that was being computed when the process ended may be the reason: count, and give up at last.
-    fn count_restarts(&mut self) -> Result<(), StoreError> {
-        for study in self.store.studies()? {
-            if !matches!(study.state, StateV1::Assembled | StateV1::Segmented | StateV1::Measured) {
-                continue;
-            }
-            let attempts = study.attempts + 1;
-            if attempts > RESTARTS_MAX {
-                self.fail(&study, "the process ended again and again while this study was computed", attempts);
-                continue;
-            }
-            let change = StudyChange { attempts: Some(attempts), ..StudyChange::to(study.state.clone()) };
-            let note = AuditNote::new("service", "study.resumed")
-                .detail(format!("start {attempts} with this study under way"));
-            self.store.transition(&study, &change, &[], &note, super::now_ms())?;
+    /// Records that a step begins: a step which ends the process (a codec that aborts, no memory left) is known by its
+    /// beginnings without an end, whatever else was killed with it. `None`: not now.
+    fn begin(&mut self, study: StudyV1, alive: Duration) -> Result<Option<StudyV1>, StoreError> {
+        let stage = stage_of(&study.state);
+        let now = Some((stage, study.revision));
+        if self.under_way.get(&study.number).is_some_and(|u| u.begun == now) {
+            return Ok(Some(study));
         }
-        Ok(())
+        let attempts = study.attempts + 1;
+        if attempts > BEGINNINGS_MAX {
+            self.fail(&study, "the process ended again and again while this study was computed", study.attempts);
+            return Ok(None);
+        }
+        if alive < postponement(study.attempts) {
+            return Ok(None);
+        }
+        let change = StudyChange { attempts: Some(attempts), ..StudyChange::to(study.state.clone()) };
+        let note = AuditNote::new("service", "study.begun").detail(format!("{stage:?}, beginning {attempts}"));
+        let study = self.store.transition(&study, &change, &[], &note, super::now_ms())?;
+        self.under_way.entry(study.number.clone()).or_default().begun = now;
+        Ok(Some(study))
     }
 
-    /// Takes one study as far as it goes now.
-    fn advance(&mut self, mut study: StudyV1) {
+    /// Takes one study as far as it goes now. `alive`: how long the process has lived.
+    fn advance(&mut self, mut study: StudyV1, alive: Duration) {
         loop {
             let step = match self.situation(&study) {
                 Ok(situation) => next_step(&situation, self.patience),
@@ -154,6 +162,13 @@ impl Worker {
             };
             if step == Step::Wait {
                 return;
+            }
+            if step != Step::Close {
+                study = match self.begin(study, alive) {
+                    Ok(Some(begun)) => begun,
+                    Ok(None) | Err(StoreError::StudyMoved { .. }) => return,
+                    Err(error) => return tracing::error!(code = error.code(), %error, "a step could not be begun"),
+                };
             }
             let outcome = std::panic::catch_unwind(AssertUnwindSafe(|| self.perform(&study, step)));
             study = match outcome {
@@ -171,8 +186,14 @@ impl Worker {
                     return tracing::error!(study = %study.number, code = error.code(), %error, "the step is tried again");
                 }
                 Err(_) => {
-                    self.under_way.remove(&study.number);
-                    self.count_failure(&study, step);
+                    // What is in memory of it may be what was wrong.
+                    let panics = self.under_way.remove(&study.number).map_or(0, |u| u.panics) + 1;
+                    tracing::error!(study = %study.number, ?step, panics, "a step failed by a fault of the program");
+                    self.under_way.entry(study.number.clone()).or_default().panics = panics;
+                    if panics >= PANICS_MAX {
+                        let sentence = format!("the step {step:?} failed {panics} times by a fault of the program");
+                        self.fail(&study, &sentence, panics);
+                    }
                     return;
                 }
             };
@@ -353,6 +374,8 @@ impl Worker {
             messages.push(self.not_analysed(study, &first.code, &first.sentence, &first.advice, now_ms));
         }
         let change = StudyChange {
+            // A risk that is computed again with newer values begins a new count.
+            attempts: Some(0),
             packages: Some(self.packages()),
             artifacts: self.write(study, [("result.json".to_string(), result.to_json().into_bytes())])?,
             result_json: Some(result.to_json()),
@@ -455,22 +478,6 @@ impl Worker {
         self.arrivals.forget(&study.series_uid);
     }
 
-    fn count_failure(&mut self, study: &StudyV1, step: Step) {
-        let attempts = study.attempts + 1;
-        if attempts >= ATTEMPTS_MAX {
-            return self.fail(
-                study,
-                &format!("the step {step:?} failed {attempts} times by a fault of the program"),
-                attempts,
-            );
-        }
-        let change = StudyChange { attempts: Some(attempts), ..StudyChange::to(study.state.clone()) };
-        let note = AuditNote::new("service", "study.step-failed").detail(format!("{step:?}, attempt {attempts}"));
-        if let Err(error) = self.store.transition(study, &change, &[], &note, super::now_ms()) {
-            tracing::error!(study = %study.number, %error, "the failure could not be counted");
-        }
-    }
-
     fn fail(&mut self, study: &StudyV1, sentence: &str, attempts: u32) {
         let (code, now_ms) = ("service.step-failed", super::now_ms());
         let advice = "report the log of the service; the objects are kept and can be analysed again";
@@ -506,6 +513,15 @@ impl Worker {
     }
 }
 
+/// How long the process must have lived before a study with so many beginnings is begun again, so that the others are
+/// computed first and a box without power does not count against the study that it happened to compute.
+fn postponement(beginnings: u32) -> Duration {
+    match beginnings.checked_sub(BEGINNINGS_AT_ONCE) {
+        None => Duration::ZERO,
+        Some(over) => Duration::from_secs(1 << over.min(16)).min(POSTPONED_MAX),
+    }
+}
+
 fn stage_of(state: &StateV1) -> Stage {
     match state {
         StateV1::Receiving => Stage::Receiving,
@@ -535,4 +551,15 @@ fn json_bytes(value: &impl Serialize) -> Vec<u8> {
 
 fn ms(since: Instant) -> f64 {
     since.elapsed().as_secs_f64() * 1000.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_study_that_was_begun_often_lets_the_others_go_first() {
+        let waits: Vec<u64> = [0, 2, 3, 5, 9, 19, 100].map(|n| postponement(n).as_secs()).to_vec();
+        assert_eq!(waits, [0, 0, 1, 4, 64, 300, 300]);
+    }
 }

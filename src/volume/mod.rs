@@ -19,7 +19,7 @@ pub(crate) use image::for_voxels;
 pub use image::{Image, Scalar, Voxels};
 pub use labels::{LabelMap, LabelScheme, Region};
 pub use nifti::{decode_nifti, encode_nifti};
-pub use nrrd::decode_nrrd;
+pub use nrrd::{decode_nrrd, encode_nrrd};
 
 use ndarray::Array3;
 

@@ -3,6 +3,8 @@
 use super::codec::{Claim, CodecError, PixelType, checked};
 use super::{Geometry, Image};
 use flate2::read::MultiGzDecoder;
+use flate2::{Compression, write::GzEncoder};
+use std::io::Write;
 
 /// Headers longer than this are refused.
 const HEADER_MAX: usize = 1 << 16;
@@ -46,6 +48,48 @@ pub fn decode_nrrd(bytes: &[u8]) -> Result<Image, CodecError> {
         other => return Err(unsupported(format!("encoding {other}"))),
     };
     checked(geometry, voxels)
+}
+
+/// Writes a `.nrrd` file in the image's pixel type, gzip, in the space that ITK writes (left-posterior-superior).
+pub fn encode_nrrd(image: &Image) -> Result<Vec<u8>, CodecError> {
+    use super::Voxels::{F32, F64, I8, I16, I32, U8, U16, U32};
+    let g = &image.geometry;
+    g.check()?;
+    if image.voxels.dim() != g.shape_zyx() {
+        return Err(CodecError::Shape { shape: image.voxels.dim(), grid: g.shape_zyx() });
+    }
+    let pixel = match &image.voxels {
+        U8(_) => "unsigned char",
+        I8(_) => "signed char",
+        U16(_) => "unsigned short",
+        I16(_) => "short",
+        U32(_) => "unsigned int",
+        I32(_) => "int",
+        F32(_) => "float",
+        F64(_) => "double",
+    };
+    let triple = |v: [f64; 3]| format!("({},{},{})", v[0], v[1], v[2]);
+    let axis = |a: usize| triple(std::array::from_fn(|r| g.direction[r][a] * g.spacing_mm[a]));
+    let [nx, ny, nz] = g.size;
+    let mut out = format!(
+        "NRRD0004\n# http://teem.sourceforge.net/nrrd/format.html\ntype: {pixel}\ndimension: 3\n\
+         space: left-posterior-superior\nsizes: {nx} {ny} {nz}\nspace directions: {} {} {}\n\
+         kinds: domain domain domain\nendian: little\nencoding: gzip\nspace origin: {}\n\n",
+        axis(0),
+        axis(1),
+        axis(2),
+        triple(g.origin_mm)
+    )
+    .into_bytes();
+    let mut packed = GzEncoder::new(&mut out, Compression::new(3));
+    let mut written = Ok(());
+    image.voxels.for_bytes(|bytes| {
+        if written.is_ok() {
+            written = packed.write_all(bytes);
+        }
+    });
+    written.and_then(|()| packed.finish().map(drop)).map_err(CodecError::Gzip)?;
+    Ok(out)
 }
 
 /// Header text and the bytes after the empty line.
@@ -236,5 +280,18 @@ mod tests {
         assert!(said(&[("endian: big", "endian: big\ndata file: a.raw")]).contains("second file"));
         assert!(said(&[("sizes: 3 2 1", "sizes: 99999 99999 99999")]).contains("more than"));
         assert!(said(&[("(0,2,0)", "(0,0,3)")]).contains("grid"));
+    }
+
+    #[test]
+    fn what_is_written_is_read_back() {
+        let voxels = ndarray::Array3::from_shape_fn((2, 3, 4), |(z, y, x)| z as f64 * 0.1 + y as f64 - x as f64 / 3.0);
+        let geometry = Geometry {
+            size: [4, 3, 2],
+            spacing_mm: [0.800000011920929, 0.9, 2.5],
+            origin_mm: [-12.5, 1e-7, 3.25],
+            direction: [[0.0, 1.0, 0.0], [-1.0, 0.0, 0.0], [0.0, 0.0, 1.0]],
+        };
+        let image = Image { geometry, voxels: crate::volume::Voxels::F64(voxels) };
+        assert_eq!(decode_nrrd(&encode_nrrd(&image).unwrap()).unwrap(), image);
     }
 }

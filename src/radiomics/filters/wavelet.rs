@@ -1,0 +1,225 @@
+//! Stationary wavelet transform as PyWavelets' `swtn` computes it, one undilated level at a time, to the last bit.
+
+use super::wavelet_table::{BIORTHOGONAL, ORTHOGONAL};
+use super::{FilterSettings, Filtered, Output};
+use crate::radiomics::RadiomicsError;
+use crate::radiomics::region::{Bounds, Grid};
+use crate::volume::Scalar;
+use ndarray::{Array3, Axis, LinalgScalar};
+use rayon::prelude::*;
+
+/// A floating point type that a transform is computed in.
+trait Real: LinalgScalar + Scalar {}
+impl Real for f32 {}
+impl Real for f64 {}
+
+/// The decomposition filters (low-pass, high-pass) of a discrete wavelet of PyWavelets.
+pub(in super::super) fn bank(name: &str) -> Option<[Vec<f64>; 2]> {
+    let name = if name == "db1" { "haar" } else { name };
+    let reversed = |taps: &[f64]| taps.iter().rev().copied().collect::<Vec<f64>>();
+    let biorthogonal = |name: &str| BIORTHOGONAL.iter().find(|entry| entry.0 == name);
+    // Low-pass filters of decomposition and reconstruction; the reverse families swap and mirror them.
+    let (low, back) = if let Some((_, low)) = ORTHOGONAL.iter().find(|entry| entry.0 == name) {
+        (low.to_vec(), reversed(low))
+    } else if let Some((_, low, back)) = biorthogonal(name) {
+        (low.to_vec(), back.to_vec())
+    } else {
+        let (_, low, back) = biorthogonal(&format!("bior{}", name.strip_prefix("rbio")?))?;
+        (reversed(back), reversed(low))
+    };
+    // Every filter has an even number of taps, so the last one keeps its sign.
+    let high = back.iter().enumerate().map(|(k, tap)| if k % 2 == 0 { -tap } else { *tap }).collect();
+    Some([low, high])
+}
+
+/// The bands of all reported levels inside `bounds`, then the last approximation. `flat_axis` (0 = z) is not filtered.
+/// Images of 32 bit floats are computed in 32 bits.
+pub(super) fn transform<T: Scalar>(
+    image: &Grid<T>,
+    bounds: Bounds,
+    flat_axis: Option<usize>,
+    settings: &FilterSettings,
+) -> Result<Vec<Output>, RadiomicsError> {
+    let Some(bank) = bank(&settings.wavelet) else {
+        return Err(RadiomicsError::Unsupported { path: format!("wavelet {}", settings.wavelet) });
+    };
+    Ok(if T::BYTES == 4 && !T::INTEGER {
+        levels::<T, f32>(image, bounds, flat_axis, &bank, settings)
+    } else {
+        levels::<T, f64>(image, bounds, flat_axis, &bank, settings)
+    })
+}
+
+fn levels<T: Scalar, R: Real>(
+    image: &Grid<T>,
+    bounds: Bounds,
+    flat_axis: Option<usize>,
+    bank: &[Vec<f64>; 2],
+    settings: &FilterSettings,
+) -> Vec<Output> {
+    let bank: [Vec<R>; 2] = [0, 1].map(|f| bank[f].iter().map(|tap| R::from_f64(*tap)).collect());
+    let taps = bank[0].len();
+    // x first, as in the names of the bands.
+    let axes: Vec<usize> = [2, 1, 0].into_iter().filter(|a| flat_axis != Some(*a)).collect();
+    let n = settings.start_level + settings.levels;
+    let period: [usize; 3] = std::array::from_fn(|a| image.geometry.size[2 - a].next_multiple_of(2));
+    let inside: [Span; 3] = std::array::from_fn(|a| Span { start: bounds.first[2 - a], len: bounds.size[2 - a] });
+    // What each level has to read for the levels after it, last first.
+    let mut reads = vec![inside];
+    for _ in 0..n {
+        let mut spans = reads[reads.len() - 1];
+        axes.iter().for_each(|a| spans[*a] = spans[*a].read(taps, period[*a]));
+        reads.push(spans);
+    }
+    reads.reverse();
+    let mut data = Part::<R>::of(image, period, reads[0]);
+    let mut outputs = Vec::new();
+    for level in 1..=n {
+        let reported = level.checked_sub(settings.start_level).filter(|l| *l > 0);
+        let prefix = match reported {
+            Some(1) | None => "wavelet-".to_string(),
+            Some(l) => format!("wavelet{l}-"),
+        };
+        if reported.is_some() {
+            // 'a' for the approximation is dropped here: it is the first band.
+            let bands = split(&data, &axes, &bank, inside);
+            let named = bands.into_iter().skip(1).map(|(name, part)| part.output(format!("{prefix}{name}")));
+            outputs.extend(named);
+        }
+        for a in &axes {
+            data = data.filter(*a, &bank[0], reads[level][*a]);
+        }
+        if level == n {
+            outputs.push(data.cut(inside).output(format!("{prefix}{}", "L".repeat(axes.len()))));
+        }
+    }
+    outputs
+}
+
+/// All bands inside a box, low before high, the first axis slowest.
+fn split<R: Real>(data: &Part<R>, axes: &[usize], bank: &[Vec<R>; 2], inside: [Span; 3]) -> Vec<(String, Part<R>)> {
+    let Some((axis, rest)) = axes.split_first() else { return vec![(String::new(), data.cut(inside))] };
+    let halves: Vec<_> = ["L", "H"].into_par_iter().zip(bank).collect();
+    let bands = halves.into_par_iter().flat_map(|(letter, taps)| {
+        let part = data.filter(*axis, taps, inside[*axis]);
+        let below = split(&part, rest, bank, inside);
+        below.into_iter().map(|(name, part)| (format!("{letter}{name}"), part)).collect::<Vec<_>>()
+    });
+    bands.collect()
+}
+
+/// Consecutive voxels along a periodic axis.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Span {
+    start: usize,
+    len: usize,
+}
+
+impl Span {
+    /// What a filter reads for these voxels.
+    fn read(self, taps: usize, period: usize) -> Span {
+        let len = self.len + taps - 1;
+        if len >= period {
+            return Span { start: 0, len: period };
+        }
+        // Voxel n reads n + taps/2 - (taps - 1) .. n + taps/2.
+        Span { start: (self.start + taps / 2 + (taps - 1) * (period - 1)) % period, len }
+    }
+
+    /// Place of a voxel.
+    fn place(self, voxel: usize, period: usize) -> usize {
+        (voxel + period - self.start) % period
+    }
+}
+
+/// Part of a periodic volume; arrays of three are in the order z, y, x.
+struct Part<R> {
+    values: Array3<R>,
+    period: [usize; 3],
+    spans: [Span; 3],
+}
+
+impl<R: Real> Part<R> {
+    /// From the image; an odd axis is lengthened by its first voxel.
+    fn of<T: Scalar>(image: &Grid<T>, period: [usize; 3], spans: [Span; 3]) -> Part<R> {
+        let size = image.geometry.size;
+        let at = |a: usize, place: usize| (spans[a].start + place) % period[a] % size[2 - a];
+        let shape = (spans[0].len, spans[1].len, spans[2].len);
+        let values = Array3::from_shape_fn(shape, |(z, y, x)| {
+            R::from_f64(image.voxels[[at(0, z), at(1, y), at(2, x)]].as_f64())
+        });
+        Part { values, period, spans }
+    }
+
+    /// The box `spans` of it.
+    fn cut(&self, spans: [Span; 3]) -> Part<R> {
+        let at =
+            |a: usize, place: usize| self.spans[a].place((spans[a].start + place) % self.period[a], self.period[a]);
+        let shape = (spans[0].len, spans[1].len, spans[2].len);
+        let values = Array3::from_shape_fn(shape, |(z, y, x)| self.values[[at(0, z), at(1, y), at(2, x)]]);
+        Part { values, period: self.period, spans }
+    }
+
+    fn output(self, name: String) -> Output {
+        let values = self.values.mapv(Scalar::as_f64);
+        Output::Image(Filtered { name, values, float32: R::BYTES == 4 })
+    }
+
+    /// Filters along one axis, for the voxels `span` of it.
+    fn filter(&self, axis: usize, taps: &[R], span: Span) -> Part<R> {
+        let sums = sums(taps.len(), self.period[axis], self.spans[axis], span);
+        let mut spans = self.spans;
+        spans[axis] = span;
+        let mut values = Array3::<R>::zeros((spans[0].len, spans[1].len, spans[2].len));
+        let (_, ny, nx) = self.values.dim();
+        let source = self.values.as_slice().unwrap_or(&[]); // in standard layout, as all arrays here
+        let planes = values.axis_iter_mut(Axis(0)).into_par_iter().enumerate();
+        planes.for_each(|(z, mut plane)| {
+            for (y, mut row) in plane.rows_mut().into_iter().enumerate() {
+                let Some(row) = row.as_slice_mut() else { continue };
+                let line = |z: usize, y: usize| &source[(z * ny + y) * nx..][..nx];
+                match axis {
+                    2 => along(row, line(z, y), taps, &sums),
+                    1 => sums[y].iter().for_each(|(k, from)| add(row, taps[*k], line(z, *from))),
+                    _ => sums[z].iter().for_each(|(k, from)| add(row, taps[*k], line(*from, y))),
+                }
+            }
+        });
+        Part { values, period: self.period, spans }
+    }
+}
+
+/// For every voxel of `out` the terms of its sum, (tap, place in `from`), in the order in which PyWavelets adds them.
+fn sums(taps: usize, period: usize, from: Span, out: Span) -> Vec<Vec<(usize, usize)>> {
+    (0..out.len)
+        .map(|place| {
+            let last = (out.start + place) % period + taps / 2;
+            // What lies beyond the end comes first, backwards; the rest in the order of the taps.
+            let beyond = (last + 1).saturating_sub(period);
+            let wrapped = (0..beyond).rev().enumerate().map(|(i, tap)| (tap, i % period));
+            let rest = (beyond..taps).map(|tap| (tap, (last + taps * period - tap) % period));
+            wrapped.chain(rest).map(|(tap, voxel)| (tap, from.place(voxel, period))).collect()
+        })
+        .collect()
+}
+
+fn add<R: Real>(row: &mut [R], tap: R, from: &[R]) {
+    row.iter_mut().zip(from).for_each(|(sum, v)| *sum = *sum + tap * *v);
+}
+
+/// One row along itself. Neighbors whose terms are shifted copies of each other are added together.
+fn along<R: Real>(row: &mut [R], from: &[R], taps: &[R], sums: &[Vec<(usize, usize)>]) {
+    let follows = |i: usize| {
+        let pairs = sums[i - 1].iter().zip(&sums[i]);
+        pairs.into_iter().all(|(a, b)| a.0 == b.0 && a.1 + 1 == b.1)
+    };
+    let mut start = 0;
+    while start < row.len() {
+        let mut end = start + 1;
+        while end < row.len() && follows(end) {
+            end += 1;
+        }
+        sums[start].iter().for_each(|(k, at)| add(&mut row[start..end], taps[*k], &from[*at..]));
+        start = end;
+    }
+}
