@@ -5,7 +5,7 @@ use super::harmonize::{Harmonized, harmonize};
 use super::join::{Cohort, Flow, Texts};
 use super::models::{ClinicalSelection, Design, Model, fit_cox, profile_limits};
 use super::nomogram_axes::{AxisTerm, Nomogram, NomogramInput, ScaleAxis, axis_values};
-use super::procedure::{Procedure, Setting, run, training};
+use super::procedure::{Procedure, Setting, run, run_models, training};
 use super::reduce::{Patients, Ranked};
 use super::resample::{Bootstrap, LearningPoint, bootstrap, learning_curve};
 use super::spec::{CutOffRule, Family, Icc, Kind, Spec};
@@ -335,7 +335,7 @@ pub fn fit(
         results.competing.extend(competing_result(spec, &cohort, &main, part, cut_off.lp));
     }
     (results.by_center, results.by_subgroup) = groups(&cohort, &main, cut_off.lp)?;
-    results.other_way = other_way(setting, &patients)?;
+    results.other_way = other_way(setting, &patients, &procedure)?;
     results.sample_size = planned_size(&cohort, &design, &stable, &patients, &main);
     results.prior = prior(spec, &cohort, &patients, &main);
     if spec.validation.learning_curve && cohort.parts.len() > 1 {
@@ -550,10 +550,10 @@ fn groups(cohort: &Cohort, main: &Model, cut: f64) -> Result<(Vec<Performance>, 
 }
 
 /// The main model fitted on the other kind of rad-scores, to show what that choice does.
-fn other_way(setting: Setting, patients: &Patients) -> Result<Vec<Performance>, CohortError> {
+fn other_way(setting: Setting, patients: &Patients, fitted: &Procedure) -> Result<Vec<Performance>, CohortError> {
     let mut spec = setting.spec.clone();
     spec.analysis.paper_mode = !spec.analysis.paper_mode;
-    let procedure = run(Setting { spec: &spec, ..setting }, patients)?;
+    let procedure = run_models(Setting { spec: &spec, ..setting }, patients, fitted.reduction.clone())?;
     let Some(main) = procedure.main().filter(|m| m.with_rad_score) else { return Ok(Vec::new()) };
     let cohort = setting.cohort;
     (0..cohort.parts.len())

@@ -84,8 +84,18 @@ pub fn patients(setting: Setting, chosen: Vec<(usize, usize, f64)>) -> Patients 
 
 /// Runs filters, penalized model, clinical selection and the three models.
 pub fn run(setting: Setting, patients: &Patients) -> Result<Procedure, CohortError> {
-    let Setting { spec, cohort, features, design, stable, ranked } = setting;
+    let Setting { spec, features, stable, ranked, .. } = setting;
     let reduction = if stable.is_empty() { None } else { reduce(features, stable, ranked, patients, spec)? };
+    run_models(setting, patients, reduction)
+}
+
+/// Clinical selection and the three models, the rad-score being there.
+pub fn run_models(
+    setting: Setting,
+    patients: &Patients,
+    reduction: Option<Reduction>,
+) -> Result<Procedure, CohortError> {
+    let Setting { spec, cohort, design, .. } = setting;
     let expanded = patients.expanded();
     let rows: Vec<usize> = expanded.iter().map(|i| patients.rows[*i]).collect();
     let y: Vec<f64> = rows.iter().map(|r| f64::from(u8::from(cohort.event[*r]))).collect();

@@ -2,8 +2,8 @@
 
 use super::CohortError;
 use super::spec::{LambdaChoice, Spec};
-use crate::statistics::penalized::{CrossValidation, Measure, Options, Outcome, cross_validate};
 use crate::statistics::hypothesis::RankMethod;
+use crate::statistics::penalized::{CrossValidation, Measure, Options, Outcome, cross_validate};
 use crate::statistics::selection::{self, RankedColumns};
 use crate::statistics::{StatisticsError, cox};
 use ndarray::{Array1, Array2, ArrayView2, Axis};

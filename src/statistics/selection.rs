@@ -183,29 +183,34 @@ impl RankedColumns {
     ) -> Result<Vec<usize>, StatisticsError> {
         /// Candidates compared at once: a matrix product instead of many scalar ones.
         const BLOCK: usize = 64;
-        let mut ranks = self.unit_ranks(rows, candidates)?;
+        /// Single precision is off by some 1e-7; what comes nearer than this to the limit is computed again.
+        const NEAR: f64 = 1e-4;
+        let ranks = self.unit_ranks(rows, candidates)?;
+        let mut fast = ranks.mapv(|v| v as f32);
+        // Places in `candidates`; the first rows of `fast` hold those kept.
         let mut kept: Vec<usize> = Vec::new();
         for start in (0..candidates.len()).step_by(BLOCK) {
             let end = (start + BLOCK).min(candidates.len());
-            let block = ranks.slice(s![start..end, ..]);
-            // The first rows of `ranks` hold the kept ones.
-            let to_kept = block.dot(&ranks.slice(s![..kept.len(), ..]).t());
+            let block = fast.slice(s![start..end, ..]).to_owned();
+            let to_kept = block.dot(&fast.slice(s![..kept.len(), ..]).t());
             let within = block.dot(&block.t());
-            let mut own: Vec<usize> = Vec::new();
+            let apart = |rho: f32, a: usize, b: usize| {
+                let rho = f64::from(rho.abs());
+                let exact = (rho - limit).abs() < NEAR;
+                (if exact { ranks.row(a).dot(&ranks.row(b)).abs() } else { rho }) <= limit
+            };
+            let before = kept.len();
             for k in 0..end - start {
-                let free = to_kept.row(k).iter().all(|rho| rho.abs() <= limit)
-                    && own.iter().all(|&other| within[[k, other]].abs() <= limit);
+                let place = start + k;
+                let free = (0..before).all(|j| apart(to_kept[[k, j]], place, kept[j]))
+                    && kept[before..].iter().all(|&other| apart(within[[k, other - start]], place, other));
                 if free {
-                    own.push(k);
+                    fast.row_mut(kept.len()).assign(&block.row(k));
+                    kept.push(place);
                 }
             }
-            for k in own {
-                let row = ranks.row(start + k).to_owned();
-                ranks.row_mut(kept.len()).assign(&row);
-                kept.push(candidates[start + k]);
-            }
         }
-        Ok(kept)
+        Ok(kept.into_iter().map(|place| candidates[place]).collect())
     }
 }
 
