@@ -81,7 +81,7 @@ impl Logistic {
             return Err(StatisticsError::Length { what: "the columns of new rows", found: x.ncols(), expected });
         }
         finite("a new row", x)?;
-        Ok(linear_predictors(x, &self.coefficients, None))
+        Ok(x.dot(&self.coefficients.slice(ndarray::s![1..])) + self.coefficients[0])
     }
 }
 
@@ -277,7 +277,15 @@ pub fn step(
                 (inside, current) = (after, candidate);
                 steps.push((change, criterion(&current)));
             }
-            None => return Ok(Selection { start_criterion, steps, columns: columns(&inside), groups: inside, model: current }),
+            None => {
+                return Ok(Selection {
+                    start_criterion,
+                    steps,
+                    columns: columns(&inside),
+                    groups: inside,
+                    model: current,
+                });
+            }
         }
     }
 }
@@ -360,7 +368,9 @@ impl<'a> Rows<'a> {
             let size = column.iter().fold(0.0_f64, |a, v| a.max(v.abs()));
             if s <= 1e-13 * size {
                 let name = if intercept.is_some() { j - 1 } else { j };
-                return Err(StatisticsError::Singular { what: format!("column {name} (from 0) has the same value in every row") });
+                return Err(StatisticsError::Singular {
+                    what: format!("column {name} (from 0) has the same value in every row"),
+                });
             }
             column.mapv_inplace(|v| (v - m) / s);
             (mean[j], sd[j]) = (m, s);
@@ -406,7 +416,9 @@ impl<'a> Rows<'a> {
             let working = &self.weights * &variance;
             let information = match self.information(&working) {
                 Ok(information) => information,
-                Err(singular) => return Err(self.separation(&step, 1e-3).unwrap_or_else(|| self.named(singular, iterations))),
+                Err(singular) => {
+                    return Err(self.separation(&step, 1e-3).unwrap_or_else(|| self.named(singular, iterations)));
+                }
             };
             let response = Array1::from_shape_fn(self.y.len(), |i| {
                 working[i] * (eta[i] - self.offset[i]) + self.weights[i] * (self.y[i] - mu[i])
@@ -440,10 +452,9 @@ impl<'a> Rows<'a> {
             }
             coefficients = Some(next);
         }
-        Err(self.separation(&step, 1e-3).unwrap_or(StatisticsError::NotConverged {
-            what: "the logistic regression",
-            iterations: ITERATIONS_MAX,
-        }))
+        Err(self
+            .separation(&step, 1e-3)
+            .unwrap_or(StatisticsError::NotConverged { what: "the logistic regression", iterations: ITERATIONS_MAX }))
     }
 
     /// Fisher scoring on the score with Firth's correction: X' (w (y - mu) + h (1/2 - mu)), h the leverages.
@@ -504,7 +515,8 @@ impl<'a> Rows<'a> {
         let boundary = |i: usize| self.weights[i] > 0.0 && gain(i) <= tolerance * largest;
         let runs = largest > STEP_SETTLED && (0..self.y.len()).all(|i| gain(i) >= -tolerance * largest);
         // The direction in coefficients: least squares of the step on the columns.
-        let direction = |_| self.information(&Array1::ones(self.y.len())).ok().map(|f| f.solve(self.x.t().dot(step).view()));
+        let direction =
+            |_| self.information(&Array1::ones(self.y.len())).ok().map(|f| f.solve(self.x.t().dot(step).view()));
         let complete = !(0..self.y.len()).any(boundary);
         runs.then_some(()).and_then(direction).map(|d| self.separated_by(&d, complete))
     }
@@ -513,7 +525,8 @@ impl<'a> Rows<'a> {
     fn separated_by(&self, direction: &Array1<f64>, complete: bool) -> StatisticsError {
         let first = usize::from(self.intercept.is_some());
         let largest = direction.iter().skip(first).fold(0.0_f64, |a, d| a.max(d.abs()));
-        let columns = (first..direction.len()).filter(|&j| direction[j].abs() > 1e-3 * largest).map(|j| j - first).collect();
+        let columns =
+            (first..direction.len()).filter(|&j| direction[j].abs() > 1e-3 * largest).map(|j| j - first).collect();
         StatisticsError::Separated { complete, columns }
     }
 
@@ -530,7 +543,9 @@ impl<'a> Rows<'a> {
                     Cholesky::new(part.t().dot(&part).view()).is_err()
                 });
                 let name = dependent.map_or(0, |k| k - 1 - first.min(k - 1));
-                StatisticsError::Singular { what: format!("column {name} (from 0) is a combination of the columns before it") }
+                StatisticsError::Singular {
+                    what: format!("column {name} (from 0) is a combination of the columns before it"),
+                }
             }
             Ok(_) => error,
         }
@@ -584,14 +599,6 @@ impl<'a> Rows<'a> {
         };
         Ok(intercept.maximize(self.start())?.deviance)
     }
-}
-
-fn linear_predictors(x: ArrayView2<f64>, coefficients: &Array1<f64>, offset: Option<&[f64]>) -> Array1<f64> {
-    let mut eta = x.dot(&coefficients.slice(ndarray::s![1..])) + coefficients[0];
-    if let Some(offset) = offset {
-        eta += &ArrayView1::from(offset);
-    }
-    eta
 }
 
 fn finite(what: &'static str, x: ArrayView2<f64>) -> Result<(), StatisticsError> {
@@ -716,7 +723,9 @@ mod tests {
         let found = fit(quasi.view(), &y, &Options::default()).unwrap_err();
         assert_eq!(found, StatisticsError::Separated { complete: false, columns: vec![1] });
         let twice = array![[1.0, 2.0], [2.0, 4.0], [3.0, 6.0], [0.0, 0.0], [2.5, 5.0], [3.0, 6.0], [0.5, 1.0]];
-        assert!(matches!(fit(twice.view(), &y, &Options::default()), Err(StatisticsError::Singular { what }) if what.contains("column 1")));
+        assert!(
+            matches!(fit(twice.view(), &y, &Options::default()), Err(StatisticsError::Singular { what }) if what.contains("column 1"))
+        );
         assert!(firth(quasi.view(), &y, &Options::default()).is_ok());
     }
 }

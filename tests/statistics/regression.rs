@@ -106,7 +106,8 @@ fn birth_weight_terms_equal_drop1_and_univariable_glm() {
 fn birth_weight_selection_equals_step_aic() {
     let e = expected("logistic_birthwt");
     let (terms, groups, x, y) = birthwt();
-    let directions = [("step_backward", Direction::Backward), ("step_forward", Direction::Forward), ("step_both", Direction::Both)];
+    let directions =
+        [("step_backward", Direction::Backward), ("step_forward", Direction::Forward), ("step_both", Direction::Both)];
     for (key, direction) in directions {
         let selection = logistic::step(x.view(), &y, &Options::default(), &groups, direction, 2.0).unwrap();
         let mut names = vec![String::new()];
@@ -158,7 +159,9 @@ fn cohort() -> (Json, Vec<usize>, Vec<(&'static str, Vec<f64>)>, Vec<f64>) {
     let train: Vec<usize> = (0..rows.len()).filter(|&i| rows[i][at("split")] == "train").collect();
     let cells = |name: &str| -> Vec<&str> { train.iter().map(|&i| rows[i][at(name)]).collect() };
     let number = |name: &str| -> Vec<f64> { cells(name).iter().map(|c| c.parse().unwrap()).collect() };
-    let is = |name: &str, level: &str| -> Vec<f64> { cells(name).iter().map(|c| f64::from(u8::from(*c == level))).collect() };
+    let is = |name: &str, level: &str| -> Vec<f64> {
+        cells(name).iter().map(|c| f64::from(u8::from(*c == level))).collect()
+    };
     let columns = vec![
         ("age_years", number("age_years")),
         ("male", is("sex", "M")),
@@ -182,7 +185,8 @@ fn clinical_and_combined_models_of_the_cohort_equal_glm() {
     let (e, train, columns, y) = cohort();
     let names: Vec<&str> = columns.iter().map(|c| c.0).collect();
     assert_eq!(names, texts(&e["univariable"]["term"]));
-    let fit = |columns: &[Vec<f64>]| -> Logistic { logistic::fit(table(columns).view(), &y, &Options::default()).unwrap() };
+    let fit =
+        |columns: &[Vec<f64>]| -> Logistic { logistic::fit(table(columns).view(), &y, &Options::default()).unwrap() };
     let single: Vec<Logistic> = columns.iter().map(|(_, c)| fit(std::slice::from_ref(c))).collect();
     let odds_ratios: Vec<f64> = single.iter().map(|m| m.coefficients[1].exp()).collect();
     let p: Vec<f64> = single.iter().map(|m| m.p[1]).collect();
