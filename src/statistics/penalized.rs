@@ -167,6 +167,9 @@ pub fn fit(x: ArrayView2<f64>, outcome: &Outcome, options: &Options) -> Result<P
     Ok(prepared.path(&weights, x.nrows(), TOLERANCE)?.0)
 }
 
+/// A path, and for each of its lambdas the linear predictors of all rows in the solver's order.
+type Fitted = (Path, Vec<Vec<f64>>);
+
 /// Checked input in the order of the solver's rows.
 struct Prepared<'a> {
     design: Design,
@@ -197,7 +200,7 @@ impl<'a> Prepared<'a> {
 
     /// The path of some of the rows (weight 0 leaves a row out; `rows` is how many count for the grid), and the linear
     /// predictors of all rows at each lambda.
-    fn path(&self, weights: &[f64], rows: usize, tolerance: f64) -> Result<(Path, Vec<Vec<f64>>), StatisticsError> {
+    fn path(&self, weights: &[f64], rows: usize, tolerance: f64) -> Result<Fitted, StatisticsError> {
         let Design { n: _, p, mean, sd, .. } = &self.design;
         let options = self.options;
         let loss = Loss::new(&self.outcome, weights)?;

@@ -84,22 +84,19 @@ pub fn cross_validate(
     let measure = if small && measure == Measure::Auc { Measure::Deviance } else { measure };
     let folds: Vec<usize> = prepared.order.iter().map(|&i| folds[i]).collect();
 
-    // Fold `count` is none: the path of all rows.
-    let fitted: Vec<Result<(Path, Vec<Vec<f64>>), StatisticsError>> = (0..=count)
+    let (path, _) = prepared.path(&prepared.weights, n, TOLERANCE)?;
+    let held_out = HeldOut { prepared: &prepared, folds: &folds, lambdas: &path.lambdas };
+    let predictors: Vec<Result<Vec<Vec<f64>>, StatisticsError>> = (0..count)
         .into_par_iter()
         .map(|fold| {
             let mut weights = prepared.weights.clone();
             weights.iter_mut().zip(&folds).filter(|(_, f)| **f == fold).for_each(|(w, _)| *w = 0.0);
-            let tolerance = if fold == count { TOLERANCE } else { TOLERANCE_FOLD };
-            prepared.path(&weights, folds.iter().filter(|f| **f != fold).count(), tolerance)
+            let rows = folds.iter().filter(|f| **f != fold).count();
+            let (fold_path, predictors) = prepared.path(&weights, rows, TOLERANCE_FOLD)?;
+            Ok(held_out.interpolate(&fold_path, &predictors))
         })
         .collect();
-    let mut fitted = fitted.into_iter().collect::<Result<Vec<_>, _>>()?;
-    let (path, _) = fitted.pop().expect("the path of all rows was added last");
-
-    let held_out = HeldOut { prepared: &prepared, folds: &folds, lambdas: &path.lambdas };
-    let predictors: Vec<Vec<Vec<f64>>> =
-        fitted.into_par_iter().map(|(fold_path, predictors)| held_out.interpolate(&fold_path, &predictors)).collect();
+    let predictors = predictors.into_iter().collect::<Result<Vec<_>, _>>()?;
     let raw = match (&prepared.outcome, measure) {
         (Sorted::Survival { .. }, Measure::Deviance) => held_out.cox_deviances(&predictors, grouped || small)?,
         (_, Measure::Deviance | Measure::Misclassification) => {

@@ -118,16 +118,15 @@ impl<'a> Loss<'a> {
     pub(super) fn residuals(&mut self, eta: &[f64], out: &mut [f64]) {
         match self.outcome {
             Sorted::Binary(y) => {
-                for i in 0..eta.len() {
-                    self.fitted[i] = 1.0 / (1.0 + (-eta[i]).exp());
+                for (i, eta) in eta.iter().enumerate() {
+                    self.fitted[i] = 1.0 / (1.0 + (-eta).exp());
                     out[i] = self.weights[i] * (y[i] - self.fitted[i]);
                 }
             }
             Sorted::Survival { event, .. } => {
                 let largest = largest_of_used(eta, &self.weights);
-                for i in 0..eta.len() {
-                    self.fitted[i] =
-                        if self.weights[i] > 0.0 { self.weights[i] * (eta[i] - largest).exp() } else { 0.0 };
+                for ((fitted, w), eta) in self.fitted.iter_mut().zip(&self.weights).zip(eta) {
+                    *fitted = if *w > 0.0 { w * (eta - largest).exp() } else { 0.0 };
                 }
                 sum_at_risk(&self.fitted, &self.deaths, &mut self.at_risk);
                 let (mut hazard, mut next) = (0.0, 0);
@@ -145,8 +144,8 @@ impl<'a> Loss<'a> {
 
     /// The diagonal part of the information at the linear predictors of the last [`Loss::residuals`].
     pub(super) fn curvatures(&self, out: &mut [f64]) {
-        for i in 0..out.len() {
-            out[i] = match self.outcome {
+        for (i, out) in out.iter_mut().enumerate() {
+            *out = match self.outcome {
                 Sorted::Binary(_) => self.weights[i] * (self.fitted[i] * (1.0 - self.fitted[i])).max(f64::EPSILON),
                 Sorted::Survival { .. } => self.fitted[i] * self.hazard[i],
             };
