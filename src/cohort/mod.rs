@@ -3,7 +3,7 @@
 //! A [`Spec`] (TOML) says which columns mean what and which steps to take; [`fit()`] takes it with the tables as texts, joins them
 //! by patient, reduces the features, fits the clinical, the radiomic and the combined model and validates them as R would
 //! (`../shared/design/statistics.md`). What comes out is one [`Fitted`]: [`Results`] (every number, `results.json`),
-//! `report_html` (one file to attach to a paper) and `package_files` (what `risk` loads on the box).
+//! `report_html` (one file to attach to a paper) and [`package_files`] (what `risk` loads on the box).
 //! `evaluate` holds an existing package against new patients, `reliability` measures repeats, `import_equation` makes a
 //! package of a published equation.
 //!
@@ -19,6 +19,7 @@ mod harmonize;
 mod join;
 mod models;
 mod nomogram_axes;
+mod package;
 pub mod plot;
 mod procedure;
 mod random;
@@ -36,6 +37,7 @@ pub use nomogram_axes::{
     Axis, AxisTerm, Nomogram, NomogramInput, ScaleAxis, axis_values, format_number, pretty, restricted_cubic_spline,
     spline_knots,
 };
+pub use package::{Package, package_files, region_of};
 pub use spec::{
     Candidate, CutOffRule, EXAMPLE_SPEC, Family, Icc, Imputation, Kind, Known, LambdaChoice, Spec, SplitRule, Statement,
 };
