@@ -5,6 +5,7 @@
 
 mod analyze;
 mod check;
+mod cohort;
 mod demo;
 mod extract;
 mod ibsi;
@@ -46,6 +47,8 @@ enum Command {
     Extract(extract::Args),
     /// Holds every published value of IBSI 1 against what is computed here
     Ibsi(ibsi::Args),
+    /// Fits and validates a nomogram on a hospital's own tables
+    Cohort(cohort::Args),
     /// Computes the risk from features and clinical values
     Score(score::Args),
     /// Writes a synthetic CT with known truth
@@ -108,6 +111,7 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
         Command::Analyze(args) => analyze::run(args),
         Command::Segment(args) => segment::run(args),
         Command::Extract(args) => extract::run(args),
+        Command::Cohort(args) => cohort::run(args),
         Command::Ibsi(args) => ibsi::run(args),
         Command::Score(args) => score::run(args),
         Command::Phantom(args) => phantom::run(args),
