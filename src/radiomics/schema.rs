@@ -476,10 +476,8 @@ mod tests {
 
     #[test]
     fn what_is_not_computed_is_refused_by_name() {
-        {
-            let text = "imageType: {Wavelet: {label: 2}}";
-            assert!(matches!(read(text), Err(RadiomicsError::Unsupported { .. })), "{text}");
-        }
+        let error = read("imageType: {Wavelet: {label: 2}}").unwrap_err();
+        assert_eq!(crate::Explain::code(&error), "radiomics.unsupported");
     }
 
     #[test]
