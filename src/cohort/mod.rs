@@ -3,7 +3,7 @@
 //! A [`Spec`] (TOML) says which columns mean what and which steps to take; [`fit()`] takes it with the tables as texts, joins them
 //! by patient, reduces the features, fits the clinical, the radiomic and the combined model and validates them as R would
 //! (`../shared/design/statistics.md`). What comes out is one [`Fitted`]: [`Results`] (every number, `results.json`),
-//! `report_html` (one file to attach to a paper) and [`package_files`] (what `risk` loads on the box).
+//! [`report_html`] (one file to attach to a paper) and [`package_files`] (what `risk` loads on the box).
 //! `evaluate` holds an existing package against new patients, `reliability` measures repeats, `import_equation` makes a
 //! package of a published equation.
 //!
@@ -12,8 +12,10 @@
 //! **Invariant:** this room knows no file, clock or environment; the same texts and seed give the same bytes for any number of
 //! threads. The statistics themselves live in `statistics`; here they are only put in order.
 
+mod checklist;
 mod describe;
 mod error;
+mod figures;
 mod fit;
 mod harmonize;
 mod join;
@@ -24,6 +26,7 @@ pub mod plot;
 mod procedure;
 mod random;
 mod reduce;
+mod report;
 mod resample;
 mod spec;
 pub mod svg;
@@ -38,6 +41,7 @@ pub use nomogram_axes::{
     spline_knots,
 };
 pub use package::{Package, package_files, region_of};
+pub use report::report_html;
 pub use spec::{
     Candidate, CutOffRule, EXAMPLE_SPEC, Family, Icc, Imputation, Kind, Known, LambdaChoice, Spec, SplitRule, Statement,
 };
