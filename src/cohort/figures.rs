@@ -117,12 +117,7 @@ impl Fitted {
         let Some(main) = self.main() else { return Vec::new() };
         let one = |part: usize| {
             let scored = self.scored(main, part);
-            let predicted = scored.probabilities();
-            let at: Vec<f64> = (0..=100).map(|i| f64::from(i) / 100.0).collect();
-            let smooth = calibration::flexible_curve(&scored.event, &predicted, &at).ok()?;
-            let smooth: Vec<[f64; 2]> = at.iter().zip(smooth).filter_map(|(x, y)| Some([*x, y?])).collect();
-            let groups = validate::calibration_groups(&scored);
-            let svg = plot::calibration(&smooth, &groups, &predicted, &scored.event, &scored.part);
+            let svg = calibration_plot(&scored);
             Some(figure(
                 svg,
                 format!(
@@ -157,8 +152,7 @@ impl Fitted {
             let time = scored.time.clone()?;
             let test = self.results.survival_groups.iter().find(|g| g.part == scored.part)?;
             let last = time.iter().copied().fold(0.0, f64::max);
-            let step = if last > 60.0 { 12.0 } else { 6.0 };
-            let times: Vec<f64> = (0..=((last / step).floor() as u32)).map(|k| f64::from(k) * step).collect();
+            let times = super::svg::Range::linear(0.0, last).ticks(6);
             let group = |high: bool, name: &str| {
                 let of = |i: usize| (scored.lp[i] >= cut.lp) == high;
                 let curve = validate::survival_curve(&scored, of).ok()?;
@@ -182,7 +176,7 @@ impl Fitted {
                 test.hazard_ratio.map(|h| format!(", HR {:.2} ({:.2}–{:.2})", h[0], h[1], h[2])).unwrap_or_default();
             let note = format!("log-rank {}{ratio}", super::report::p_text(test.p));
             let label = format!("Free of {}", lower_first(&self.results.outcome));
-            let svg = plot::survival(&groups, &times, &label, &note, false);
+            let svg = plot::survival(&groups, last, &times, &label, &note, false);
             Some(figure(
                 svg,
                 format!(
@@ -219,7 +213,7 @@ impl Fitted {
             };
             let groups = [group(false, "low risk")?, group(true, "high risk")?];
             let gray = self.results.competing.get(part)?.gray.map(|g| format!("Gray {}", super::report::p_text(g[1])));
-            let svg = plot::survival(&groups, &[0.0, last], "Cumulative incidence", &gray.unwrap_or_default(), true);
+            let svg = plot::survival(&groups, last, &[], "Cumulative incidence", &gray.unwrap_or_default(), true);
             Some(figure(svg, format!("Cumulative incidence with the competing event in {}.", self.cohort.parts[part])))
         };
         (0..self.cohort.parts.len()).filter_map(one).collect()
@@ -352,12 +346,13 @@ impl Fitted {
     pub fn resampling_figures(&self) -> Vec<Figure> {
         let mut figures = Vec::new();
         if let Some(bootstrap) = &self.results.bootstrap {
-            let chosen: Vec<(String, f64)> = bootstrap
-                .term_frequency
-                .iter()
-                .chain(bootstrap.feature_frequency.iter().take(20))
-                .map(|(n, v)| (short_name(n), *v))
-                .collect();
+            let term = |name: &String| {
+                let found = self.cohort.terms.iter().find(|t| t.candidate.name == *name);
+                found.map_or_else(|| name.clone(), |t| t.candidate.label().to_owned())
+            };
+            let features = bootstrap.feature_frequency.iter().take(20).map(|(n, v)| (short_name(n), *v));
+            let chosen: Vec<(String, f64)> =
+                bootstrap.term_frequency.iter().map(|(n, v)| (term(n), *v)).chain(features).collect();
             if !chosen.is_empty() {
                 figures.push(figure(plot::bars(&chosen, "share of bootstrap replicates"), "How often each clinical value and the 20 most frequent features were selected when the whole procedure was repeated."));
             }
@@ -376,6 +371,16 @@ impl Fitted {
         }
         figures
     }
+}
+
+/// Smooth line, groups and spread of the predictions of some patients.
+pub fn calibration_plot(scored: &Scored) -> String {
+    let predicted = scored.probabilities();
+    let at: Vec<f64> = (0..=100).map(|i| f64::from(i) / 100.0).collect();
+    let smooth = calibration::flexible_curve(&scored.event, &predicted, &at).unwrap_or_default();
+    let smooth: Vec<[f64; 2]> = at.iter().zip(smooth).filter_map(|(x, y)| Some([*x, y?])).collect();
+    let groups = validate::calibration_groups(scored);
+    plot::calibration(&smooth, &groups, &predicted, &scored.event, &scored.part)
 }
 
 /// Two decimals, or more digits where they would vanish.

@@ -4,7 +4,7 @@
 //! by patient, reduces the features, fits the clinical, the radiomic and the combined model and validates them as R would
 //! (`../shared/design/statistics.md`). What comes out is one [`Fitted`]: [`Results`] (every number, `results.json`),
 //! [`report_html`] (one file to attach to a paper) and [`package_files`] (what `risk` loads on the box).
-//! `evaluate` holds an existing package against new patients, `reliability` measures repeats, `import_equation` makes a
+//! [`evaluate()`] holds an existing package against new patients, [`reliability()`] measures repeats, [`import_equation`] makes a
 //! package of a published equation.
 //!
 //! Flow: texts -> [`Frame`] -> [`Cohort`] (joined rows, flow, warnings) -> filters -> rad-score -> models -> validation -> report.
@@ -15,9 +15,11 @@
 mod checklist;
 mod describe;
 mod error;
+mod evaluate;
 mod figures;
 mod fit;
 mod harmonize;
+mod import;
 mod join;
 mod models;
 mod nomogram_axes;
@@ -26,6 +28,7 @@ pub mod plot;
 mod procedure;
 mod random;
 mod reduce;
+mod repeats;
 mod report;
 mod resample;
 mod spec;
@@ -34,14 +37,18 @@ mod table;
 mod validate;
 
 pub use error::CohortError;
+pub use evaluate::{Evaluation, EvaluationSpec, Recalibration, evaluate};
+pub use figures::Figure;
 pub use fit::{Fitted, Results, fit};
+pub use import::{EXTERNAL, import_equation};
 pub use join::{ClinicalTerm, Cohort, Flow, Texts};
 pub use nomogram_axes::{
     Axis, AxisTerm, Nomogram, NomogramInput, ScaleAxis, axis_values, format_number, pretty, restricted_cubic_spline,
     spline_knots,
 };
 pub use package::{Package, package_files, region_of};
-pub use report::report_html;
+pub use repeats::{FeatureReliability, Reliability, reliability};
+pub use report::{reliability_html, report_html};
 pub use spec::{
     Candidate, CutOffRule, EXAMPLE_SPEC, Family, Icc, Imputation, Kind, Known, LambdaChoice, Spec, SplitRule, Statement,
 };

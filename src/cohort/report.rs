@@ -6,7 +6,7 @@ use super::fit::{Fitted, Results};
 use super::models::Model;
 use super::spec::{Family, Icc, Imputation, Kind, LambdaChoice};
 use super::svg::escape;
-use super::validate::Performance;
+use super::validate::{Performance, Scored};
 
 /// A p-value as journals print it.
 pub fn p_text(p: f64) -> String {
@@ -22,6 +22,7 @@ fn p_number(p: f64) -> String {
 }
 
 /// Numbers figures and tables while the page grows.
+#[derive(Default)]
 struct Page {
     body: String,
     contents: Vec<(String, String)>,
@@ -82,7 +83,7 @@ impl Page {
 
 /// The whole report.
 pub fn report_html(fitted: &Fitted) -> String {
-    let mut page = Page { body: String::new(), contents: Vec::new(), figures: 0, tables: 0 };
+    let mut page = Page::default();
     let r = &fitted.results;
     summary(&mut page, fitted);
     patients(&mut page, fitted);
@@ -112,29 +113,32 @@ pub fn report_html(fitted: &Fitted) -> String {
 /// Frame, style, contents, label.
 fn wrap(fitted: &Fitted, page: Page) -> String {
     let r = &fitted.results;
-    let simulated = if r.simulated { " · SIMULATED DATA: no patient is behind any row" } else { "" };
-    let label = format!("{}{simulated}", capitalized(crate::DISCLAIMER));
+    let mode = if r.paper_mode {
+        "combined model on in-sample rad-scores (paper mode)"
+    } else {
+        "combined model on out-of-fold rad-scores"
+    };
+    let subtitle =
+        format!("Development and validation report · outcome: {} · {mode} · metwatch {}", r.outcome, r.version);
+    document(&r.title, &subtitle, r.simulated, &format!("{}\n{}", facts(r), warnings(r)), page)
+}
+
+/// A whole page. `top`: elements between title and contents.
+fn document(title: &str, subtitle: &str, simulated: bool, top: &str, page: Page) -> String {
+    let simulated = if simulated { " · SIMULATED DATA: no patient is behind any row" } else { "" };
+    let label = escape(&format!("{}{simulated}", capitalized(crate::DISCLAIMER)));
+    let title = escape(title);
     let contents: String = page
         .contents
         .iter()
         .enumerate()
         .map(|(i, (id, title))| format!("<a href=\"#{id}\">{}. {}</a>\n", i + 1, escape(title)))
         .collect();
-    let mode = if r.paper_mode {
-        "combined model on in-sample rad-scores (paper mode)"
-    } else {
-        "combined model on out-of-fold rad-scores"
-    };
     format!(
-        "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n<title>{title}</title>\n<style>\n{style}</style>\n</head>\n<body>\n<div class=\"label\" role=\"note\">{label}</div>\n<main>\n<header>\n<h1>{title}</h1>\n<p class=\"sub\">Development and validation report · outcome: {outcome} · {mode} · metwatch {version}</p>\n</header>\n{facts}\n{warnings}\n<nav aria-label=\"Contents\">\n{contents}</nav>\n{body}</main>\n</body>\n</html>\n",
-        title = escape(&r.title),
-        style = include_str!("report.css"),
-        label = escape(&label),
-        outcome = escape(&r.outcome),
-        version = r.version,
-        facts = facts(r),
-        warnings = warnings(r),
-        body = page.body,
+        "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n<title>{title}</title>\n<style>\n{}</style>\n</head>\n<body>\n<div class=\"label\" role=\"note\">{label}</div>\n<main>\n<header>\n<h1>{title}</h1>\n<p class=\"sub\">{}</p>\n</header>\n{top}\n<nav aria-label=\"Contents\">\n{contents}</nav>\n{}</main>\n</body>\n</html>\n",
+        include_str!("report.css"),
+        escape(subtitle),
+        page.body,
     )
 }
 
@@ -538,7 +542,14 @@ fn equation(page: &mut Page, fitted: &Fitted) {
                 .iter()
                 .zip(&cox.coefficients)
                 .zip(&cox.centers)
-                .map(|((n, b), c)| format!("{b:+.5} x ({} - {})", fitted.column_label(n), six(*c)))
+                .map(|((n, b), c)| {
+                    format!(
+                        "{b:+.5} · ({} {} {})",
+                        fitted.column_label(n),
+                        if *c < 0.0 { "+" } else { "-" },
+                        six(c.abs())
+                    )
+                })
                 .collect();
             page.text("By proportional hazards, S(t) = S0(t) to the power of exp(H), with");
             page.body.push_str(&format!(
@@ -560,7 +571,7 @@ fn formula(fitted: &Fitted, model: &Model) -> String {
         let unit =
             fitted.cohort.terms.iter().find(|t| t.columns().contains(name)).map_or("", |t| t.candidate.unit.as_str());
         let unit = if unit.is_empty() { String::new() } else { format!(" [{unit}]") };
-        text += &format!(" {} {:.5} x {label}{unit}", if *b < 0.0 { "-" } else { "+" }, b.abs());
+        text += &format!(" {} {:.5} · {label}{unit}", if *b < 0.0 { "-" } else { "+" }, b.abs());
     }
     text
 }
@@ -830,4 +841,105 @@ fn checklist_table(page: &mut Page, fitted: &Fitted, name: &str, items: &[Item])
         .map(|i| format!("<tr><td>{}</td><td>{}</td><td>{}</td></tr>\n", i.number, escape(i.text), answer(i)))
         .collect();
     page.body.push_str(&format!("<div class=\"scroll\"><table class=\"left\">\n<caption><b>Table {}.</b> {name}.</caption>\n<thead><tr><th scope=\"col\">Item</th><th scope=\"col\">Asked</th><th scope=\"col\">Answer</th></tr></thead>\n<tbody>\n{rows}</tbody></table></div>\n", page.tables));
+}
+
+/// The report of an external evaluation.
+pub fn evaluation_html(evaluation: &super::Evaluation, scored: &Scored) -> String {
+    let mut page = Page::default();
+    page.section("Patients");
+    page.text(&format!(
+        "{} rows, {} assessed, {} of them with the event. The package {} {} was applied as it is; nothing in it was changed.",
+        evaluation.rows, evaluation.assessed, evaluation.events, evaluation.nomogram, evaluation.nomogram_version
+    ));
+    let mut rows: Vec<Vec<String>> =
+        evaluation.refused.iter().map(|(why, n)| vec![why.clone(), n.to_string()]).collect();
+    rows.extend(evaluation.variants.iter().map(|(name, n)| vec![format!("assessed by variant {name}"), n.to_string()]));
+    page.table("What became of the rows.", &["", "Patients"], &rows, "");
+    let drift: Vec<Vec<String>> = evaluation
+        .outside_training
+        .iter()
+        .map(|(p, n)| {
+            vec![p.clone(), n.to_string(), format!("{:.0} %", 100.0 * *n as f64 / evaluation.assessed.max(1) as f64)]
+        })
+        .collect();
+    if !drift.is_empty() {
+        page.table(
+            "Values outside the 5th to 95th percentile of training; 10 % are expected.",
+            &["Predictor", "Patients", "Share"],
+            &drift,
+            "",
+        );
+    }
+    page.section("Performance");
+    let p = std::slice::from_ref(&evaluation.performance);
+    if let Some([auc, low, high]) = evaluation.performance.auc {
+        let c = evaluation
+            .performance
+            .c_index
+            .map(|c| format!(", Harrell's C {:.3} (SE {:.3})", c[0], c[1]))
+            .unwrap_or_default();
+        page.text(&format!("AUC {auc:.3} (95 % CI {low:.3} to {high:.3}){c}."));
+    }
+    calibration_table(&mut page, "Calibration of the package as it is.", p);
+    if let Ok(points) = super::validate::roc_points(scored) {
+        let series = [super::plot::Series { name: "package".into(), points }];
+        let roc = Figure { svg: super::plot::roc(&series, None), caption: "ROC curve.".into() };
+        let calibration = Figure { svg: super::figures::calibration_plot(scored), caption: "Calibration.".into() };
+        page.pair(&[roc, calibration]);
+    }
+    page.section("Recalibration, offered and not applied");
+    match &evaluation.recalibration {
+        Some(r) => page.text(&format!(
+            "A new intercept alone would shift the log odds by {:+.4}. Intercept and slope together would be {:+.4} and {:.4} (SE {:.4} and {:.4}): L' = {:+.4} + {:.4} L. Whoever applies one makes a new package with a new version.",
+            r.shift, r.intercept, r.slope, r.standard_errors[0], r.standard_errors[1], r.intercept, r.slope
+        )),
+        None => page.text("These patients do not allow a recalibration (one class, or told apart completely)."),
+    }
+    let title = format!("External evaluation of {}", evaluation.nomogram);
+    document(&title, &format!("outcome: {} · metwatch {}", evaluation.outcome, evaluation.version), false, "", page)
+}
+
+/// The report of repeats.
+pub fn reliability_html(found: &super::Reliability) -> String {
+    let mut page = Page::default();
+    page.section("Intraclass correlation");
+    page.text(&format!(
+        "{} patients, {} measurements of each. ICC(2,1) asks for agreement of the values, ICC(3,1) for their order; 95 % limits are exact.",
+        found.patients, found.measurements
+    ));
+    let counts: Vec<Vec<String>> = [0.9, 0.75, 0.5]
+        .iter()
+        .map(|l| vec![format!("at least {l}"), found.features.iter().filter(|f| f.icc2[0] >= *l).count().to_string()])
+        .collect();
+    page.table("Features by ICC(2,1).", &["ICC(2,1)", "Features"], &counts, "");
+    let three = |v: [f64; 3]| format!("{:.3} ({:.3}–{:.3})", v[0], v[1], v[2]);
+    let rows: Vec<Vec<String>> = found
+        .features
+        .iter()
+        .map(|f| {
+            vec![
+                f.name.clone(),
+                three(f.icc2),
+                three(f.icc3),
+                six(f.bias),
+                format!("{} to {}", six(f.limits[0]), six(f.limits[1])),
+            ]
+        })
+        .collect();
+    page.table(
+        "All features; bias and limits of agreement of the second against the first measurement.",
+        &["Feature", "ICC(2,1)", "ICC(3,1)", "Bias", "Limits of agreement"],
+        &rows,
+        "",
+    );
+    page.section("Bland-Altman plots");
+    page.text("The features with the lowest ICC(2,1).");
+    page.pair(&found.plots);
+    document(
+        "Reliability of repeated measurements",
+        &format!("metwatch {}", env!("CARGO_PKG_VERSION")),
+        false,
+        "",
+        page,
+    )
 }
