@@ -47,10 +47,10 @@ enum Command {
     Extract(extract::Args),
     /// Holds every published value of IBSI 1 against what is computed here
     Ibsi(ibsi::Args),
-    /// Fits and validates a nomogram on a hospital's own tables
-    Cohort(cohort::Args),
     /// Computes the risk from features and clinical values
     Score(score::Args),
+    /// Fits, validates and evaluates nomograms on a cohort
+    Cohort(cohort::Args),
     /// Writes a synthetic CT with known truth
     Phantom(phantom::Args),
     /// Forwards a DICOM folder, as a scanner would
@@ -111,9 +111,9 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
         Command::Analyze(args) => analyze::run(args),
         Command::Segment(args) => segment::run(args),
         Command::Extract(args) => extract::run(args),
-        Command::Cohort(args) => cohort::run(args),
         Command::Ibsi(args) => ibsi::run(args),
         Command::Score(args) => score::run(args),
+        Command::Cohort(args) => cohort::run(args),
         Command::Phantom(args) => phantom::run(args),
         Command::Send(args) => send::run(args),
         Command::Station(args) => station::run(args),

@@ -802,7 +802,7 @@ fn warn(
         }
         if *part != *training_part && (*events).min(n - events) < 50 {
             warnings.push(format!(
-                "{part} has {events} events among {n} patients; validation wants about 100 of each class."
+                "The part {part} has {events} events among {n} patients; validation wants about 100 of each class."
             ));
         }
     }
