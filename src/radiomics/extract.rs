@@ -5,7 +5,7 @@ use super::discretize::discretize;
 use super::filters::{self, Filtered, Output};
 use super::neighborhood::Neighborhoods;
 use super::region::{Bounds, Grid, Roi, check, crop, normalize, part, resegment};
-use super::settings::{Class, Settings};
+use super::settings::{Bins, Class, Settings};
 use super::table::{Diagnostics, Extraction, Feature, FeatureTable};
 use super::voxel::{self, FeatureMap, Maps};
 use super::{RadiomicsError, Value, firstorder, glcm, glrlm, glszm, resample, shape, shape2d};
@@ -144,6 +144,13 @@ fn prepared<T: Scalar>(
     settings: &Settings,
 ) -> Result<Found, RadiomicsError> {
     let mut warnings = Vec::new();
+    if matches!(settings.bins, Bins::Count(_)) {
+        warnings.push(
+            "radiomics.featureextractor: Fixed bin Count enabled! However, we recommend using a fixed bin Width. See \
+             http://pyradiomics.readthedocs.io/en/latest/faq.html#radiomics-fixed-bin-width for more details"
+                .into(),
+        );
+    }
     match (settings.resampled_spacing, settings.interpolator) {
         (Some(spacing), Some(interpolator)) => {
             let (image, roi) = resample::resample(&image, &roi, spacing, interpolator, settings)?;
@@ -184,6 +191,9 @@ fn measured<T: Scalar>(
         }
         roi = kept;
     }
+    // Image and mask may differ within the tolerance; features take the image's spacing.
+    roi.geometry = image.geometry.clone();
+    shape_roi.iter_mut().for_each(|roi| roi.geometry = image.geometry.clone());
     let mut table = FeatureTable { rows: Vec::new(), settings_sha256: settings.sha256() };
     // PyRadiomics crops the mask of the shape to the box after re-segmentation as well.
     if mode == Mode::Voxel {
@@ -283,7 +293,12 @@ fn classes(
             (Class::Ngtdm, Some(neighbors)) => neighbors.ngtdm(&levels),
             (Class::Gldm | Class::Ngtdm | Class::Shape | Class::Shape2D, _) => continue,
         };
+        let before = rows.len();
         append(&image.name, *class, listed, found, &mut rows, &mut warnings);
+        if *class == Class::Glcm {
+            let told = rows[before..].iter().filter_map(|row| glcm::warning(&row.name, settings.symmetrical_glcm));
+            warnings.extend(told.map(|text| format!("radiomics.glcm: {text}")));
+        }
     }
     Ok((rows, warnings))
 }

@@ -314,7 +314,7 @@ fn setting(s: &mut Settings, path: &str, key: &str, value: &Value) -> Result<(),
             })?
         }
         "gldm_a" => s.gldm_a = k.int(0, i64::from(i32::MAX))? as usize,
-        "label_channel" => return Err(unsupported(path)),
+        "label_channel" => s.label_channel = k.int(0, i64::from(u32::MAX))? as usize,
         _ => return filter_setting(s, k, key),
     }
     Ok(())
@@ -476,10 +476,8 @@ mod tests {
 
     #[test]
     fn what_is_not_computed_is_refused_by_name() {
-        {
-            let text = "imageType: {Wavelet: {label: 2}}";
-            assert!(matches!(read(text), Err(RadiomicsError::Unsupported { .. })), "{text}");
-        }
+        let error = read("imageType: {Wavelet: {label: 2}}").unwrap_err();
+        assert_eq!(crate::Explain::code(&error), "radiomics.unsupported");
     }
 
     #[test]

@@ -148,8 +148,11 @@ fn values_but_se(object: &Json) -> Vec<f64> {
     values(object).into_iter().map(|v| if v.abs() < 1e-12 { 0.0 } else { v }).collect()
 }
 
+/// A column with its name.
+type Named = (&'static str, Vec<f64>);
+
 /// The clinical columns of the simulated cohort's training rows as its R script made them, and the outcome.
-fn cohort() -> (Json, Vec<usize>, Vec<(&'static str, Vec<f64>)>, Vec<f64>) {
+fn cohort() -> (Json, Vec<usize>, Vec<Named>, Vec<f64>) {
     let text = std::fs::read_to_string(reference("cohort/reference_R.json")).unwrap();
     let text_of_rows = std::fs::read_to_string(reference("cohort/clinical.csv")).unwrap();
     let mut lines = text_of_rows.lines().map(|l| l.split(',').collect::<Vec<_>>());
