@@ -337,3 +337,232 @@ fn the_package_reproduces_the_fits_own_predictions() {
         }
     }
 }
+
+/// The simulated cohort with the first `n` features only, and a specification without bootstrap.
+fn small(n: usize) -> (cohort::Texts, String) {
+    let Simulated { mut texts, spec, .. } = simulated();
+    for file in ["radiomics.csv", "stability.csv"] {
+        let cut = |line: &str| line.split(',').take(n + 1).collect::<Vec<_>>().join(",") + "\n";
+        let short: String = texts[file].lines().map(cut).collect();
+        texts.insert(file.into(), short);
+    }
+    (texts, spec)
+}
+
+/// Changes every row of a table; the header is row 0.
+fn edit(texts: &mut cohort::Texts, file: &str, change: impl Fn(usize, Vec<String>) -> Vec<String>) {
+    let rows = texts[file].lines().enumerate();
+    let text = rows.map(|(i, row)| change(i, row.split(',').map(str::to_owned).collect()).join(",") + "\n").collect();
+    texts.insert(file.into(), text);
+}
+
+fn main_lp(fitted: &cohort::Fitted) -> BTreeMap<String, f64> {
+    let main = fitted.results.models.last().expect("a model");
+    fitted.cohort.ids.iter().cloned().zip(main.lp.iter().copied()).collect()
+}
+
+#[test]
+fn the_order_of_rows_and_the_scale_of_columns_do_not_matter() {
+    let (texts, spec) = small(120);
+    let plain = main_lp(&fit(&texts, &spec));
+    let mut reversed = texts.clone();
+    for file in ["clinical.csv", "radiomics.csv", "stability.csv"] {
+        let mut lines: Vec<&str> = texts[file].lines().collect();
+        lines[1..].reverse();
+        reversed.insert(file.into(), lines.join("\n"));
+    }
+    let mut scaled = texts.clone();
+    for file in ["radiomics.csv", "stability.csv"] {
+        edit(&mut scaled, file, |i, mut row| {
+            for (j, field) in row.iter_mut().enumerate().filter(|(j, _)| i > 0 && j % 3 == 1) {
+                let value: f64 = field.parse().expect("a number");
+                *field = format!("{:e}", value * [1e-3, 8.0, 1e4][j % 9 / 3]);
+            }
+            row
+        });
+    }
+    for other in [reversed, scaled] {
+        for (id, lp) in main_lp(&fit(&other, &spec)) {
+            close(&id, &[lp], &[plain[&id]], 1e-6);
+        }
+    }
+}
+
+#[test]
+fn any_number_of_threads_gives_the_same_bytes() {
+    let (texts, spec) = small(120);
+    let spec = spec.replace("bootstrap = 0", "bootstrap = 8");
+    let bytes = |threads: usize| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("threads");
+        pool.install(|| serde_json::to_string(&fit(&texts, &spec).results).expect("JSON"))
+    };
+    assert_eq!(bytes(1), bytes(3));
+}
+
+#[test]
+fn every_option_ends_in_finite_numbers_and_a_report() {
+    let (mut texts, spec) = small(160);
+    // A third of the patients without the event die of something else; each center has training patients.
+    edit(&mut texts, "clinical.csv", |i, mut row| {
+        let last = row.len() - 2;
+        if i % 3 == 0 && row[last] == "0" {
+            row[last] = "2".into();
+        }
+        if i > 0 {
+            row[1] = ["A", "B", "C"][i % 3].into();
+        }
+        row
+    });
+    let more = "[[candidates]]\nname = \"kras\"\nkind = \"factor\"\nlevels = [\"wild\", \"mutant\"]\n\
+        [[candidates]]\nname = \"site\"\nkind = \"factor\"\nlevels = [\"rectum\", \"sigmoid\", \"left colon\", \"right colon\"]\n\
+        [[candidates]]\nname = \"cea_high\"\ncolumn = \"cea_ng_per_ml\"\nunit = \"ng/mL\"\nkind = \"cut\"\nat = 5.0\n\n[filters]";
+    let spec = spec
+        .replace("[filters]", more)
+        .replace(
+            "label = \"Dissected lymph nodes\"\nunit = \"nodes\"\nkind = \"continuous\"",
+            "label = \"Dissected lymph nodes\"\nunit = \"nodes\"\nkind = \"spline\"\nknots = 4",
+        )
+        .replace("# competing_code = 2", "competing_code = 2")
+        .replace("combat = false", "combat = true")
+        .replace("imputation = \"none\"", "imputation = \"median\"")
+        .replace("cut_off = \"youden\"", "cut_off = \"maxstat\"")
+        .replace("family = \"binomial\"", "family = \"cox\"")
+        .replace("rule = \"min\"", "rule = \"1se\"")
+        .replace("univariable_p_max = 0.05         # (default)", "univariable_p_max = 0.5")
+        .replace("# mrmr = 30", "mrmr = 30")
+        .replace("alpha = 1.0", "alpha = 0.7")
+        .replace("learning_curve = false", "learning_curve = true")
+        .replace("bootstrap = 0", "bootstrap = 4");
+    let fitted = fit(&texts, &spec);
+    let results = &fitted.results;
+    assert!(results.flow.imputed.iter().any(|(name, n, _)| name == "kras" && *n > 50), "{:?}", results.flow.imputed);
+    assert_eq!(results.competing.len(), 3);
+    assert_eq!(results.cut_off.as_ref().expect("a cut-off").rule, "maxstat");
+    assert_eq!(results.penalized.as_ref().expect("a penalized model").family, "cox");
+    let html = cohort::report_html(&fitted);
+    for part in ["NaN", ">inf", "-inf", "http://", "<script"] {
+        let rest = html.replace("http://www.w3.org/2000/svg", "");
+        assert!(!rest.contains(part), "the report contains {part}");
+    }
+    let package = cohort::package_files(&fitted, None, Some("B")).expect("a package for a center");
+    let nomogram = metwatch::risk::Nomogram::from_files(&package.files).expect("it loads");
+    let refused = cohort::package_files(&fitted, None, None).expect_err("which center?");
+    assert!(refused.to_string().contains("A or B or C"), "{refused}");
+    // Measured features of a patient of center B give the harmonized fit's own radiomic prediction.
+    let radiomic = &results.models.iter().find(|m| m.name == "radiomic").expect("a radiomic model").lp;
+    let row = (0..fitted.cohort.ids.len())
+        .find(|r| fitted.cohort.center.as_ref().expect("centers")[*r] == "B")
+        .expect("a patient");
+    let names = &fitted.cohort.feature_names;
+    let feature = |region: &str, name: &str| {
+        let column = names.iter().position(|n| {
+            cohort::region_of(n) == Some((if region == "liver" { "liver" } else { "colorectal_tumor" }, name))
+        })?;
+        Some(fitted.cohort.features[[row, column]])
+    };
+    let result = metwatch::risk::assess(&nomogram, feature, &Default::default()).expect("a risk");
+    let shift = results.prior.as_ref().expect("a local incidence").shift;
+    close("harmonized", &[result.linear_predictor], &[radiomic[row] + shift], 1e-9);
+}
+
+#[test]
+fn a_feature_that_is_the_outcome_is_called_leakage() {
+    let (mut texts, spec) = small(60);
+    let outcome: Vec<String> =
+        texts["clinical.csv"].lines().map(|row| row.rsplit(',').nth(1).expect("mlm").to_owned()).collect();
+    edit(&mut texts, "radiomics.csv", |i, mut row| {
+        row.push(if i == 0 { "tumour_original_shape_Secret".into() } else { format!("{}.{i}", outcome[i]) });
+        row
+    });
+    let stability = texts["stability.csv"].clone();
+    let known: BTreeMap<&str, usize> =
+        texts["clinical.csv"].lines().enumerate().map(|(i, row)| (row.split(',').next().expect("an id"), i)).collect();
+    let text = stability.lines().enumerate().map(|(i, row)| {
+        let id = row.split(',').next().expect("an id");
+        if i == 0 {
+            format!("{row},tumour_original_shape_Secret\n")
+        } else {
+            format!("{row},{}.{}\n", outcome[known[id]], known[id])
+        }
+    });
+    let text: String = text.collect();
+    drop(known);
+    texts.insert("stability.csv".into(), text);
+    let fitted = fit(&texts, &spec);
+    let warnings = fitted.results.warnings.join("\n");
+    assert!(warnings.contains("Leakage: the feature tumour_original_shape_Secret"), "{warnings}");
+}
+
+#[test]
+fn bad_tables_are_refused_with_their_place() {
+    let (texts, spec) = small(30);
+    let refusal = |texts: &cohort::Texts, spec: &str| {
+        let parsed = cohort::Spec::parse(spec).expect("a specification");
+        cohort::fit(&parsed, spec, texts, &|_, _| ()).expect_err("refused").to_string()
+    };
+    let with = |change: &dyn Fn(usize, &mut Vec<String>)| {
+        let mut changed = texts.clone();
+        edit(&mut changed, "clinical.csv", |i, mut row| {
+            change(i, &mut row);
+            row
+        });
+        refusal(&changed, &spec)
+    };
+    let (time, event) = (19, 20);
+    for (found, part) in [
+        (
+            with(&|i, row| {
+                if i == 3 {
+                    row[time] = "-1".into()
+                }
+            }),
+            "line 4, column time_months: a negative time",
+        ),
+        (
+            with(&|i, row| {
+                if i == 3 {
+                    row[event] = "2".into()
+                }
+            }),
+            "line 4, column mlm: an event code",
+        ),
+        (
+            with(&|i, row| {
+                if i == 3 {
+                    row[0] = "SIM014-0000".into()
+                }
+            }),
+            "the same patient on lines 2 and 4",
+        ),
+        (
+            with(&|i, row| {
+                if i == 3 {
+                    row[6] = "900000".into()
+                }
+            }),
+            "outside the permitted range 0.05 to 100000 ng/mL",
+        ),
+        (
+            with(&|i, row| {
+                if i > 0 && row[2] == "test" {
+                    row[event] = "0".into()
+                }
+            }),
+            "the part test has no event",
+        ),
+        (
+            with(&|i, row| {
+                if i == 3 {
+                    row[3] = "old".into()
+                }
+            }),
+            "a text where a number is expected",
+        ),
+        (refusal(&texts, &spec.replace("\"train\"", "\"training\"")), "the split names training"),
+    ] {
+        assert!(found.contains(part), "{found:?} does not say {part:?}");
+    }
+    let mut none = texts.clone();
+    none.remove("stability.csv");
+    assert!(refusal(&none, &spec).contains("stability.csv, which was not given"));
+}

@@ -129,11 +129,11 @@ fn fit(args: FitArgs) -> Result<(), Failure> {
     let bar = progress_bar("cohort");
     let step = Mutex::new("");
     let progress = |name: &'static str, share: f64| {
-        if let Ok(mut before) = step.lock() {
-            if *before != name {
-                *before = name;
-                bar.set_message(name);
-            }
+        if let Ok(mut before) = step.lock()
+            && *before != name
+        {
+            *before = name;
+            bar.set_message(name);
         }
         bar.set_position((share * 100.0) as u64);
     };

@@ -105,7 +105,7 @@ impl Fitted {
                 })
                 .collect();
             figure(
-                plot::roc(&series, None),
+                plot::roc(&series),
                 format!("ROC curves in {}; AUC with DeLong's 95 % interval.", self.cohort.parts[part]),
             )
         };

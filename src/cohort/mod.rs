@@ -31,15 +31,17 @@ mod reduce;
 mod repeats;
 mod report;
 mod resample;
+mod results;
 mod spec;
 pub mod svg;
 mod table;
 mod validate;
+mod warnings;
 
 pub use error::CohortError;
 pub use evaluate::{Evaluation, EvaluationSpec, Recalibration, evaluate};
 pub use figures::Figure;
-pub use fit::{Fitted, Results, fit};
+pub use fit::{Fitted, Shap, fit};
 pub use import::{EXTERNAL, import_equation};
 pub use join::{ClinicalTerm, Cohort, Flow, Texts};
 pub use nomogram_axes::{
@@ -49,6 +51,7 @@ pub use nomogram_axes::{
 pub use package::{Package, package_files, region_of};
 pub use repeats::{FeatureReliability, Reliability, reliability};
 pub use report::{reliability_html, report_html};
+pub use results::Results;
 pub use spec::{
     Candidate, CutOffRule, EXAMPLE_SPEC, Family, Icc, Imputation, Kind, Known, LambdaChoice, Spec, SplitRule, Statement,
 };

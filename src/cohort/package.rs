@@ -3,6 +3,7 @@
 use super::CohortError;
 use super::fit::Fitted;
 use super::models::{Model, Training, fit_model, training_range};
+use super::nomogram_axes::quantile;
 use super::reduce::{Reduction, mean_and_sd};
 use super::spec::{Kind, Known};
 use super::validate::{self, Scored};
@@ -15,8 +16,8 @@ use ndarray::Array2;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 
-/// Patients of training who become golden vectors, for each variant.
-const GOLDEN: usize = 3;
+/// Quantiles of the golden vectors.
+const GOLDEN: [f64; 3] = [0.2, 0.5, 0.85];
 /// Text for the package when the parameter file was not given.
 const NO_PARAMETERS: &str = "# The parameter file of the extraction was not stated.\n";
 
@@ -357,30 +358,38 @@ fn metrics(fitted: &Fitted, model: &Model) -> Result<BTreeMap<String, f64>, Coho
     Ok(metrics)
 }
 
-/// The first training patients, with what a variant knows about them.
+/// Patients who never were, at quantiles of every predictor in training, with what a variant knows: no patient's values leave
+/// with a package.
 fn golden_patients(fitted: &Fitted, of: &[BoxTerm], harmonized: bool) -> Vec<GoldenPatient> {
     // Harmonized features are not what the box measures: the measured ones are in the cohort.
     let source = if harmonized { &fitted.cohort.features } else { &fitted.features };
-    let patient = |row: usize| {
+    let at = |share: f64, value: &dyn Fn(usize) -> f64| {
+        let mut values: Vec<f64> = fitted.training.rows.iter().map(|row| value(*row)).collect();
+        values.sort_by(f64::total_cmp);
+        quantile(&values, share)
+    };
+    let patient = |share: f64| {
         let mut features: BTreeMap<String, BTreeMap<String, f64>> = BTreeMap::new();
-        for (k, _) in
-            fitted.procedure.reduction.iter().flat_map(|r| r.selected.iter().map(move |s| (r.offered[s.0], s)))
-        {
-            if let Some((region, feature)) = region_of(&fitted.cohort.feature_names[k]) {
-                features.entry(region.into()).or_default().insert(feature.into(), source[[row, k]]);
+        if let Some(reduction) = &fitted.procedure.reduction {
+            for (k, _) in &reduction.selected {
+                let column = reduction.offered[*k];
+                if let Some((region, feature)) = region_of(&fitted.cohort.feature_names[column]) {
+                    let value = at(share, &|row| source[[row, column]]);
+                    features.entry(region.into()).or_default().insert(feature.into(), value);
+                }
             }
         }
         let mut clinical = ClinicalValues::default();
         for (index, key) in of {
-            let value = fitted.cohort.terms[*index].raw[row];
+            let value = at(share, &|row| fitted.cohort.terms[*index].raw[row]);
             match key {
                 ClinicalKey::AfpNgPerMl => clinical.afp_ng_per_ml = Some(value),
                 ClinicalKey::DissectedLymphNodes => clinical.dissected_lymph_nodes = Some(value as u32),
-                ClinicalKey::PerineuralInvasion => clinical.perineural_invasion = Some(value == 1.0),
-                ClinicalKey::TumorNodules => clinical.tumor_nodules = Some(value == 1.0),
+                ClinicalKey::PerineuralInvasion => clinical.perineural_invasion = Some(value >= 0.5),
+                ClinicalKey::TumorNodules => clinical.tumor_nodules = Some(value >= 0.5),
             }
         }
         GoldenPatient { features, clinical }
     };
-    fitted.training.rows.iter().take(GOLDEN).map(|row| patient(*row)).collect()
+    GOLDEN.into_iter().map(patient).collect()
 }

@@ -23,13 +23,10 @@ fn legend(chart: &mut Chart, names: &[String], lower: bool) {
     chart.legend(&entries, lower);
 }
 
-/// Receiver operating characteristic; points are (1 - specificity, sensitivity). `band`: lower and upper sensitivity of the first.
-pub fn roc(series: &[Series], band: Option<(&[[f64; 2]], &[[f64; 2]])>) -> String {
+/// Receiver operating characteristic; points are (1 - specificity, sensitivity).
+pub fn roc(series: &[Series]) -> String {
     let unit = Range::linear(0.0, 1.0);
     let mut chart = Chart::new(Layout::SQUARE, unit, unit, "1 - specificity", "Sensitivity");
-    if let Some((lower, upper)) = band {
-        chart.band(lower, upper, PALETTE[0]);
-    }
     chart.line(&[[0.0, 0.0], [1.0, 1.0]], GRAY, 1.0, "3 3");
     for (i, one) in series.iter().enumerate().rev() {
         chart.line(&one.points, style(i).0, 2.0, style(i).1);
@@ -259,7 +256,7 @@ pub fn beeswarm(rows: &[Swarm]) -> String {
             let rank = *stacked as f64;
             *stacked += 1;
             // Alternating above and below the middle, at most to the edges of the row.
-            let offset = (rank / 2.0).ceil() * 2.3 * if *stacked % 2 == 0 { 1.0 } else { -1.0 };
+            let offset = (rank / 2.0).ceil() * 2.3 * if stacked.is_multiple_of(2) { 1.0 } else { -1.0 };
             let py = middle + offset.clamp(-step / 2.0 + 3.0, step / 2.0 - 3.0);
             chart.svg.dot([px, py], 2.1, &blend(*value), 0.85);
         }
@@ -569,7 +566,7 @@ mod tests {
             at_risk: vec![10, 4],
         };
         let figures = [
-            roc(std::slice::from_ref(&line), None),
+            roc(std::slice::from_ref(&line)),
             decision_curve(std::slice::from_ref(&line), &line.points),
             survival(&[group], 12.0, &[0.0, 12.0], "Survival", "log-rank P < 0.001", false),
             cv_curve(&[0.1, 0.01], &[1.0, 0.9], &[0.1, 0.1], &[0, 3], [1, 0], "Deviance"),

@@ -2,8 +2,9 @@
 
 use super::checklist::{self, Answer, Item};
 use super::figures::{Figure, two};
-use super::fit::{Fitted, Results};
+use super::fit::Fitted;
 use super::models::Model;
+use super::results::{RadTerm, Results};
 use super::spec::{Family, Icc, Imputation, Kind, LambdaChoice};
 use super::svg::escape;
 use super::validate::{Performance, Scored};
@@ -429,7 +430,7 @@ fn rad_score(page: &mut Page, fitted: &Fitted) {
     page.table("Features left after each step.", &["Step", "Features"], &steps, "");
     fitted.path_figures().iter().for_each(|f| page.figure(f));
     page.text(&format!("Chosen penalty: lambda = {:.6} (number {} of {}), {} features. Optimality conditions are met to {:.0e} of lambda at every penalty.", penalized.lambda[penalized.index], penalized.index + 1, penalized.lambda.len(), penalized.coefficients.len(), penalized.optimality.max(1e-12)));
-    let mut terms: Vec<&super::fit::RadTerm> = penalized.coefficients.iter().collect();
+    let mut terms: Vec<&RadTerm> = penalized.coefficients.iter().collect();
     terms.sort_by(|a, b| b.coefficient.abs().total_cmp(&a.coefficient.abs()));
     let rows: Vec<Vec<String>> = terms
         .iter()
@@ -533,31 +534,23 @@ fn equation(page: &mut Page, fitted: &Fitted) {
             p.shift
         ));
     }
-    if let Some(cox) = &model.cox {
-        if !cox.baseline_survival.is_empty() {
-            let s: Vec<String> =
-                cox.baseline_survival.iter().map(|(m, s)| format!("S0({m} months) = {s:.5}")).collect();
-            let h: Vec<String> = cox
-                .names
-                .iter()
-                .zip(&cox.coefficients)
-                .zip(&cox.centers)
-                .map(|((n, b), c)| {
-                    format!(
-                        "{b:+.5} · ({} {} {})",
-                        fitted.column_label(n),
-                        if *c < 0.0 { "+" } else { "-" },
-                        six(c.abs())
-                    )
-                })
-                .collect();
-            page.text("By proportional hazards, S(t) = S0(t) to the power of exp(H), with");
-            page.body.push_str(&format!(
-                "<div class=\"formula\">H = {}<br>{}</div>\n",
-                escape(&h.join(" ")),
-                escape(&s.join(", "))
-            ));
-        }
+    if let Some(cox) = model.cox.as_ref().filter(|c| !c.baseline_survival.is_empty()) {
+        let s: Vec<String> = cox.baseline_survival.iter().map(|(m, s)| format!("S0({m} months) = {s:.5}")).collect();
+        let h: Vec<String> = cox
+            .names
+            .iter()
+            .zip(&cox.coefficients)
+            .zip(&cox.centers)
+            .map(|((n, b), c)| {
+                format!("{b:+.5} · ({} {} {})", fitted.column_label(n), if *c < 0.0 { "+" } else { "-" }, six(c.abs()))
+            })
+            .collect();
+        page.text("By proportional hazards, S(t) = S0(t) to the power of exp(H), with");
+        page.body.push_str(&format!(
+            "<div class=\"formula\">H = {}<br>{}</div>\n",
+            escape(&h.join(" ")),
+            escape(&s.join(", "))
+        ));
     }
     if let Some(figure) = fitted.nomogram_figure() {
         page.figure(&figure);
@@ -883,7 +876,7 @@ pub fn evaluation_html(evaluation: &super::Evaluation, scored: &Scored) -> Strin
     calibration_table(&mut page, "Calibration of the package as it is.", p);
     if let Ok(points) = super::validate::roc_points(scored) {
         let series = [super::plot::Series { name: "package".into(), points }];
-        let roc = Figure { svg: super::plot::roc(&series, None), caption: "ROC curve.".into() };
+        let roc = Figure { svg: super::plot::roc(&series), caption: "ROC curve.".into() };
         let calibration = Figure { svg: super::figures::calibration_plot(scored), caption: "Calibration.".into() };
         page.pair(&[roc, calibration]);
     }
@@ -896,7 +889,13 @@ pub fn evaluation_html(evaluation: &super::Evaluation, scored: &Scored) -> Strin
         None => page.text("These patients do not allow a recalibration (one class, or told apart completely)."),
     }
     let title = format!("External evaluation of {}", evaluation.nomogram);
-    document(&title, &format!("outcome: {} · metwatch {}", evaluation.outcome, evaluation.version), false, "", page)
+    document(
+        &title,
+        &format!("outcome: {} · metwatch {}", evaluation.outcome, evaluation.version),
+        evaluation.outcome.contains("SIMULATED"),
+        "",
+        page,
+    )
 }
 
 /// The report of repeats.
