@@ -241,6 +241,9 @@ fn shapes(
     Ok(())
 }
 
+/// What was found on one image, and the warnings.
+type WithWarnings<Found> = (Vec<Found>, Vec<String>);
+
 /// What `measure` finds on every image, in order, each with its warnings. The images share nothing, so they are computed side
 /// by side; inside one image the work is split as `measure` does it.
 fn filtered<T: Scalar, Found: Send>(
@@ -249,7 +252,7 @@ fn filtered<T: Scalar, Found: Send>(
     bounds: Bounds,
     settings: &Settings,
     measure: impl Fn(&Filtered, &Roi, Bounds, &Settings) -> Result<(Vec<Found>, Vec<String>), RadiomicsError> + Sync,
-) -> Result<Vec<(Vec<Found>, Vec<String>)>, RadiomicsError> {
+) -> Result<Vec<WithWarnings<Found>>, RadiomicsError> {
     let per_type = settings.images.par_iter().map(|(image_type, own)| {
         let settings = settings.with_own(own)?;
         let outputs = filters::apply(*image_type, image, roi, bounds, &settings)?;
