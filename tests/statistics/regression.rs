@@ -15,10 +15,10 @@ fn table(columns: &[Vec<f64>]) -> Array2<f64> {
 /// MASS::birthwt as model.matrix writes it: names of the terms, their columns, the predictors, the outcome.
 fn birthwt() -> (Vec<String>, Vec<Vec<usize>>, Array2<f64>, Vec<f64>) {
     let data = columns("logistic_birthwt", "data.csv");
-    let dummy = |level: &str| data["race"].iter().map(|r| f64::from(u8::from(r == level))).collect();
+    let indicator = |level: &str| data["race"].iter().map(|r| f64::from(u8::from(r == level))).collect();
     let (mut terms, mut groups, mut all) = (Vec::new(), Vec::new(), Vec::new());
     for term in ["age", "lwt", "race", "smoke", "ptl", "ht", "ui", "ftv"] {
-        let of = if term == "race" { vec![dummy("black"), dummy("other")] } else { vec![numbers(&data[term])] };
+        let of = if term == "race" { vec![indicator("black"), indicator("other")] } else { vec![numbers(&data[term])] };
         groups.push((all.len()..all.len() + of.len()).collect());
         all.extend(of);
         terms.push(term.to_string());
