@@ -4,7 +4,7 @@
 mod alert;
 mod analyze;
 mod cli;
-//mod cohort;
+mod cohort;
 mod common;
 mod crash;
 mod dicom;
@@ -18,4 +18,5 @@ mod rooms;
 mod segment;
 mod statistics;
 mod store;
+mod systemd;
 mod voxel;
