@@ -31,6 +31,7 @@ mod send;
 mod series;
 mod series_error;
 mod sink;
+mod source;
 pub mod walker;
 mod write;
 
@@ -42,12 +43,13 @@ pub use identifier::{Identifier, derive_uid};
 pub use mask_error::MaskError;
 pub use receive::serve;
 pub use rtstruct::{Contour, Structure, rasterize, read_structures};
-pub use seg::{SegError, SegFile, SegInfo, write_seg};
+pub use seg::{SegError, SegInfo, write_seg};
 pub use seg_read::{Segment, read_seg};
 pub use send::{Delivery, SendError, Target, echo, send};
 pub use series::{Note, PlannedSlice, SeriesPlan, plan_series};
 pub use series_error::SeriesError;
 pub use sink::{AssociationEnd, Config, HowEnded, Received, Rejection, Sink, StoreFailure};
+pub use source::ObjectFile;
 pub use write::{PatientInfo, phantom_series};
 
 /// Transfer syntaxes, by UID (PS3.5 annex A).
