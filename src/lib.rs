@@ -10,6 +10,7 @@ mod explain;
 pub use explain::{DISCLAIMER, Explain};
 
 // pure
+pub mod cohort;
 pub mod phantom;
 pub mod radiomics;
 pub mod risk;

@@ -4,10 +4,12 @@
 mod alert;
 mod analyze;
 mod cli;
+mod cohort;
 mod common;
 mod crash;
 mod dicom;
 mod extract;
+mod ibsi;
 mod line;
 mod masks;
 mod radiomics;

@@ -12,6 +12,7 @@ const ROWS: &[(&str, &[&str])] = &[
     ("risk", &[]),
     ("phantom", &["volume"]),
     ("statistics", &[]),
+    ("cohort", &["risk", "statistics"]),
     ("store", &[]),
     ("dicom", &PURE_AND_STORE),
     ("clinical", &PURE_AND_STORE),
@@ -21,8 +22,9 @@ const ROWS: &[(&str, &[&str])] = &[
     ("service", &["*"]),
     ("cli", &["*"]),
 ];
-const PURE_AND_STORE: [&str; 7] = ["volume", "segment", "radiomics", "risk", "phantom", "statistics", "store"];
-const PURE: [&str; 6] = ["volume", "segment", "radiomics", "risk", "phantom", "statistics"];
+const PURE_AND_STORE: [&str; 8] =
+    ["volume", "segment", "radiomics", "risk", "phantom", "statistics", "cohort", "store"];
+const PURE: [&str; 7] = ["volume", "segment", "radiomics", "risk", "phantom", "statistics", "cohort"];
 
 fn sources(folder: &Path, into: &mut Vec<(String, String)>) {
     for entry in fs::read_dir(folder).expect("src is readable") {

@@ -4,8 +4,8 @@
 //! objects and hands each to a [`Sink`] that makes it durable before the sender hears "success". [`plan_series`] decides what a
 //! set of headers is: a [`SeriesPlan`] with notes and refusals, or a [`SeriesError`] when no volume can be made of it;
 //! [`assemble_volume`] decodes the planned slices into a [`crate::volume::Volume`]. [`write_seg`] turns a label map into a DICOM
-//! SEG that points back at the slices, [`read_seg`] and [`read_structures`] with [`rasterize`] read masks that others drew onto the
-//! grid of a volume, [`phantom_series`] a volume into CT objects, [`send`] delivers files to another node.
+//! SEG that points back at the slices, [`phantom_series`] a volume into CT objects, [`send`] delivers files to another node.
+//! [`read_seg`] and [`read_structures`] with [`rasterize`] turn what others drew into masks on the grid of a volume.
 //!
 //! **Invariant:** nothing from outside is parsed, decoded or stored before its lengths were walked; no identifier is printed.
 #![expect(clippy::disallowed_methods, reason = "edge: this room owns the DICOM sockets, their threads and deadlines")]

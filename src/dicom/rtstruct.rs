@@ -348,6 +348,30 @@ mod tests {
         assert_eq!(drawn(&oblique, &[(3.0, on_centers)]), drawn(&grid(), &[(3.0, on_centers)]));
     }
 
+    /// Random polygons, mostly crossing themselves, against rays along y, point by point.
+    #[test]
+    fn random_polygons_hold_what_rays_along_the_other_axis_say() {
+        let mut state = 3u64;
+        let mut random = || {
+            state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+            (state >> 33) as f64 / (1u64 << 31) as f64
+        };
+        for _ in 0..300 {
+            let corners = 3 + (random() * 12.0) as usize;
+            let polygon: Polygon = (0..corners).map(|_| [random() * 13.0 - 2.0, random() * 11.0 - 2.0]).collect();
+            let mut plane = ndarray::Array2::from_elem((8, 10), false);
+            fill(plane.view_mut(), std::slice::from_ref(&polygon));
+            for ((row, column), inside) in plane.indexed_iter() {
+                let (x, y) = (column as f64, row as f64);
+                let crosses = |i: &usize| {
+                    let ([x0, y0], [x1, y1]) = (polygon[*i], polygon[(*i + 1) % corners]);
+                    (x0 > x) != (x1 > x) && y0 + (x - x0) / (x1 - x0) * (y1 - y0) > y
+                };
+                assert_eq!(*inside, (0..corners).filter(crosses).count() % 2 == 1, "{polygon:?} at {x}, {y}");
+            }
+        }
+    }
+
     #[test]
     fn a_contour_goes_to_the_slice_within_half_a_slice() {
         let mask = |z: f64| rasterize(&structure(&grid(), &[(z, SQUARE)]), &grid(), None).unwrap();

@@ -500,6 +500,12 @@ mod tests {
         let read = written.read().unwrap();
         assert_eq!(read.iter().map(|s| s.number).collect::<Vec<_>>(), [2, 1]);
         assert_eq!((voxels(&read[0]), voxels(&read[1])), (vec![(1, 0, 1)], vec![(1, 0, 0)]));
+        // 16 bits a pixel: 0x0102 in the third, little endian.
+        let mut wide = Written::axial("LABELMAP", 16, vec![(0, 1.0, [0; 15])]);
+        wide.frames[0].pixels = vec![0; 30];
+        wide.frames[0].pixels[4..6].copy_from_slice(&[2, 1]);
+        wide.segments = vec![0x0102];
+        assert_eq!(voxels(&wide.read().unwrap()[0]), [(1, 0, 2)]);
         written.segments = vec![2];
         assert_eq!(written.read(), Err(MaskError::UnknownSegment { frame: 1, number: 1 }));
     }

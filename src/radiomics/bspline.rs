@@ -127,7 +127,7 @@ impl Spline {
 }
 
 /// Turns one line of values into spline coefficients (Unser's recursive filter).
-fn prefilter(line: &mut [f64]) {
+pub(super) fn prefilter(line: &mut [f64]) {
     let n = line.len();
     if n < 2 {
         return;

@@ -1,9 +1,8 @@
 //! What PyRadiomics reports about image and mask beside the features.
 
 use super::Value;
-use super::region::{Grid, Roi};
+use super::region::{Grid, Roi, Run, bounds, runs};
 use crate::volume::Scalar;
-use ndarray::Array3;
 use sha1::{Digest, Sha1};
 
 /// Collects `diagnostics_*` in order; does nothing when they are switched off.
@@ -26,9 +25,6 @@ impl Notes {
             return;
         }
         if stage == "original" {
-            let mut hash = Hash::default();
-            image.voxels.iter().for_each(|v| hash.put(*v));
-            self.add("Image-original_Hash", Value::Text(hash.finish()));
             self.add("Image-original_Dimensionality", Value::Text("3D".into()));
         }
         self.add(format!("Image-{stage}_Spacing"), Value::floats(&image.geometry.spacing_mm));
@@ -52,13 +48,15 @@ impl Notes {
         }
         self.add(format!("Mask-{stage}_Spacing"), Value::floats(&roi.geometry.spacing_mm));
         self.add(format!("Mask-{stage}_Size"), Value::ints(&roi.geometry.size));
-        let Some((bounds, n)) = roi.bounds() else { return };
+        let runs = runs(roi.inside.view());
+        let Some((bounds, n)) = bounds(&runs) else { return };
         self.add(format!("Mask-{stage}_BoundingBox"), Value::ints(&[bounds.first, bounds.size].concat()));
         self.add(format!("Mask-{stage}_VoxelNum"), Value::Int(n as i64));
-        self.add(format!("Mask-{stage}_VolumeNum"), Value::Int(parts(roi) as i64));
+        self.add(format!("Mask-{stage}_VolumeNum"), Value::Int(parts(&runs) as i64));
         let mut sums = [0u64; 3];
-        for ((z, y, x), _) in roi.inside.indexed_iter().filter(|(_, inside)| **inside) {
-            [x, y, z].iter().zip(&mut sums).for_each(|(v, sum)| *sum += *v as u64);
+        for run in &runs {
+            let (n, ends) = (run.len() as u64, (run.start + run.end - 1) as u64);
+            [ends * n / 2, run.y as u64 * n, run.z as u64 * n].iter().zip(&mut sums).for_each(|(v, sum)| *sum += v);
         }
         let center = sums.map(|sum| sum as f64 / n as f64);
         self.add(format!("Mask-{stage}_CenterOfMassIndex"), Value::floats(&center));
@@ -78,9 +76,11 @@ pub(super) struct Hash {
 }
 
 impl Hash {
-    /// Appends one voxel.
-    pub fn put<T: Scalar>(&mut self, voxel: T) {
-        voxel.put_le(&mut self.buffer);
+    /// Appends a row of voxels.
+    pub fn put<const N: usize>(&mut self, row: impl ExactSizeIterator<Item = [u8; N]>) {
+        let at = self.buffer.len();
+        self.buffer.resize(at + row.len() * N, 0);
+        self.buffer[at..].chunks_exact_mut(N).zip(row).for_each(|(place, voxel)| place.copy_from_slice(&voxel));
         if self.buffer.len() >= 1 << 16 {
             self.sha.update(&self.buffer);
             self.buffer.clear();
@@ -94,33 +94,63 @@ impl Hash {
     }
 }
 
-/// Number of parts that touch by face, edge or corner.
-fn parts(roi: &Roi) -> usize {
-    let Some((bounds, _)) = roi.bounds() else { return 0 };
-    let view = roi.inside.view();
-    let inside = super::region::part(&view, bounds);
-    let (nz, ny, nx) = inside.dim();
-    let mut seen = Array3::from_elem((nz, ny, nx), false);
-    let (mut n, mut stack) = (0, Vec::new());
-    for (start, is) in inside.indexed_iter() {
-        if !*is || seen[start] {
-            continue;
-        }
-        n += 1;
-        seen[start] = true;
-        stack.push(start);
-        while let Some((z, y, x)) = stack.pop() {
-            for z in z.saturating_sub(1)..(z + 2).min(nz) {
-                for y in y.saturating_sub(1)..(y + 2).min(ny) {
-                    for x in x.saturating_sub(1)..(x + 2).min(nx) {
-                        if inside[(z, y, x)] && !seen[(z, y, x)] {
-                            seen[(z, y, x)] = true;
-                            stack.push((z, y, x));
-                        }
-                    }
+/// Number of parts that touch by face, edge or corner: runs are joined with those they touch in the four rows before theirs.
+fn parts(runs: &[Run]) -> usize {
+    let mut parent: Vec<usize> = (0..runs.len()).collect();
+    let row = |k: usize| (runs[k].z, runs[k].y);
+    let Some((bounds, _)) = bounds(runs) else { return 0 };
+    let ([_, y0, z0], [_, ny, nz]) = (bounds.first, bounds.size);
+    // Where the runs of a row start.
+    let mut starts = vec![runs.len(); ny * nz];
+    for (k, run) in runs.iter().enumerate().rev() {
+        starts[(run.z - z0) * ny + run.y - y0] = k;
+    }
+    let mut n = runs.len();
+    for (k, run) in runs.iter().enumerate() {
+        for (dz, dy) in [(0, 1), (1, 1), (1, 0), (1, -1)] {
+            let (Some(z), Some(y)) = (run.z.checked_sub(dz), run.y.checked_add_signed(-dy)) else { continue };
+            if z < z0 || y < y0 || y >= y0 + ny {
+                continue;
+            }
+            for (other, candidate) in runs.iter().enumerate().skip(starts[(z - z0) * ny + y - y0]) {
+                if row(other) != (z, y) || candidate.start > run.end {
+                    break;
+                }
+                if candidate.end >= run.start {
+                    let (a, b) = (root(&mut parent, k), root(&mut parent, other));
+                    n -= usize::from(a != b);
+                    parent[a.max(b)] = a.min(b);
                 }
             }
         }
     }
     n
+}
+
+fn root(parent: &mut [usize], mut at: usize) -> usize {
+    while parent[at] != at {
+        parent[at] = parent[parent[at]];
+        at = parent[at];
+    }
+    at
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ndarray::Array3;
+
+    #[test]
+    fn parts_touch_by_corners_and_not_across_a_gap() {
+        let inside = |places: &[[usize; 3]]| {
+            let mut mask = Array3::from_elem((3, 4, 6), false);
+            places.iter().for_each(|p| mask[*p] = true);
+            parts(&runs(mask.view()))
+        };
+        assert_eq!(inside(&[[0, 0, 0], [1, 1, 1], [2, 0, 2]]), 1);
+        assert_eq!(inside(&[[0, 0, 0], [0, 0, 2], [0, 2, 0], [2, 0, 0]]), 4);
+        assert_eq!(inside(&[[0, 0, 0], [0, 0, 2], [1, 1, 1]]), 1);
+        assert_eq!(inside(&[[1, 1, 5], [0, 2, 4]]), 1);
+        assert_eq!(inside(&[]), 0);
+    }
 }

@@ -189,8 +189,8 @@ pub(super) fn discretize(
 /// Lower edges of the bins, and the way from a value to its level.
 struct Edges {
     at: Vec<f64>,
-    /// About the width of one bin, for the first guess.
-    width: f64,
+    /// About one over the width of a bin, for the first guess.
+    per_width: f64,
     /// Level of the highest value.
     ng: usize,
 }
@@ -201,7 +201,7 @@ impl Edges {
             Bins::Width(width) => by_width(low, high, width)?,
             Bins::Count(n) => by_count(low, high, n, float32)?,
         };
-        let mut edges = Edges { at, width, ng: 1 };
+        let mut edges = Edges { at, per_width: 1.0 / width, ng: 1 };
         edges.ng = edges.level(high);
         if edges.ng > LEVELS_MAX {
             return Err(RadiomicsError::TooManyLevels { levels: edges.ng as u64, limit: LEVELS_MAX });
@@ -211,7 +211,8 @@ impl Edges {
 
     /// Number of edges that are not above the value (`numpy.digitize`).
     fn level(&self, value: f64) -> usize {
-        let guess = ((value - self.at[0]) / self.width).floor().clamp(0.0, self.at.len() as f64) as usize;
+        // The cast cuts off at 0; edges are looked at wherever the guess is off.
+        let guess = ((value - self.at[0]) * self.per_width) as usize;
         let mut level = guess.min(self.at.len());
         while level < self.at.len() && self.at[level] <= value {
             level += 1;

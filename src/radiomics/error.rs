@@ -146,6 +146,9 @@ pub enum RadiomicsError {
         /// Of the grid.
         grid: (usize, usize, usize),
     },
+    /// Settings of the IBSI convention that cannot be used, or do not suit the image.
+    #[error("the IBSI settings cannot be used: {0}")]
+    Ibsi(String),
 }
 
 impl Explain for RadiomicsError {
@@ -170,6 +173,7 @@ impl Explain for RadiomicsError {
             Self::TooManyLevels { .. } => "radiomics.too-many-levels",
             Self::GridTooLarge { .. } => "radiomics.grid-too-large",
             Self::Shape { .. } => "radiomics.shape",
+            Self::Ibsi(_) => "radiomics.ibsi-settings",
         }
     }
 
@@ -198,6 +202,7 @@ impl Explain for RadiomicsError {
             Self::TooManyLevels { .. } => "raise binWidth, or set binCount",
             Self::GridTooLarge { .. } => "raise resampledPixelSpacing, or check the mask",
             Self::Shape { .. } => "give the mask on the grid of the image",
+            Self::Ibsi(_) => "correct the settings: keys are the fields of radiomics::ibsi::Settings",
         }
     }
 }

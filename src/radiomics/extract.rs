@@ -5,7 +5,7 @@ use super::discretize::discretize;
 use super::filters::{self, Filtered, Output};
 use super::neighborhood::Neighborhoods;
 use super::region::{Bounds, Grid, Roi, check, crop, normalize, part, resegment};
-use super::settings::{Class, Settings};
+use super::settings::{Bins, Class, Settings};
 use super::table::{Diagnostics, Extraction, Feature, FeatureTable};
 use super::voxel::{self, FeatureMap, Maps};
 use super::{RadiomicsError, Value, firstorder, glcm, glrlm, glszm, resample, shape, shape2d};
@@ -43,9 +43,10 @@ fn from_files(image: &Image, mask: &Image, mode: Mode, settings: &Settings) -> R
             return Err(RadiomicsError::Shape { mask: voxels.dim(), grid: what.geometry.shape_zyx() });
         }
     }
-    let labels: Array3<u32> = for_voxels!(&mask.voxels, a => a.mapv(|v| v.as_f64() as i64 as u32));
-    let inside = labels.mapv(|v| v == settings.label);
+    // As SimpleITK casts to uint32: the fraction is cut off.
+    let inside = for_voxels!(&mask.voxels, a => a.mapv(|v| v as i64 as u32 == settings.label));
     if !inside.iter().any(|v| *v) {
+        let labels: Array3<u32> = for_voxels!(&mask.voxels, a => a.mapv(|v| v as i64 as u32));
         let present: BTreeSet<u32> = labels.iter().copied().filter(|v| *v != 0).collect();
         if present.is_empty() {
             return Err(RadiomicsError::EmptyMask);
@@ -57,13 +58,18 @@ fn from_files(image: &Image, mask: &Image, mode: Mode, settings: &Settings) -> R
     }
     let mut hash = Hash::default();
     if settings.additional_info {
-        labels.iter().for_each(|v| hash.put(*v));
+        for_voxels!(&mask.voxels, a => for row in a.rows() {
+            hash.put(row.iter().map(|v| (*v as i64 as u32).to_le_bytes()));
+        });
     }
-    drop(labels);
     let roi = Roi { inside, geometry: mask.geometry.clone() };
     for_voxels!(&image.voxels, a => {
         let image = Grid { voxels: CowArray::from(a.view()), geometry: image.geometry.clone() };
-        run(image, roi, hash, mode, settings)
+        let mut image_hash = Hash::default();
+        if settings.additional_info {
+            a.rows().into_iter().for_each(|row| image_hash.put(row.iter().map(|v| v.to_le_bytes())));
+        }
+        run(image, roi, [image_hash, hash], mode, settings)
     })
 }
 
@@ -82,19 +88,22 @@ pub fn extract_region(
     if !mask.iter().any(|v| *v) {
         return Err(RadiomicsError::EmptyMask);
     }
-    let mut hash = Hash::default();
+    let (mut image_hash, mut hash) = (Hash::default(), Hash::default());
     if settings.additional_info {
-        mask.iter().for_each(|v| hash.put(if *v { settings.label } else { 0 }));
+        volume.hu.rows().into_iter().for_each(|row| image_hash.put(row.iter().map(|v| v.to_le_bytes())));
+        for row in mask.rows() {
+            hash.put(row.iter().map(|v| if *v { settings.label } else { 0 }.to_le_bytes()));
+        }
     }
     let roi = Roi { inside: mask.to_owned(), geometry: volume.geometry.clone() };
     let image = Grid { voxels: CowArray::from(volume.hu.view()), geometry: volume.geometry.clone() };
-    run(image, roi, hash, Mode::Segment, settings).map(|(found, _)| found)
+    run(image, roi, [image_hash, hash], Mode::Segment, settings).map(|(found, _)| found)
 }
 
 fn run<T: Scalar>(
     image: Grid<T>,
     roi: Roi,
-    mask_hash: Hash,
+    [image_hash, mask_hash]: [Hash; 2],
     mode: Mode,
     settings: &Settings,
 ) -> Result<Found, RadiomicsError> {
@@ -111,6 +120,9 @@ fn run<T: Scalar>(
     }
     notes.add("Configuration_Settings", Value::Map(reported));
     notes.add("Configuration_EnabledImageTypes", settings.image_types());
+    if notes.on {
+        notes.add("Image-original_Hash", Value::Text(image_hash.finish()));
+    }
     notes.image(&image, "original");
     if notes.on {
         notes.add("Mask-original_Hash", Value::Text(mask_hash.finish()));
@@ -132,6 +144,13 @@ fn prepared<T: Scalar>(
     settings: &Settings,
 ) -> Result<Found, RadiomicsError> {
     let mut warnings = Vec::new();
+    if matches!(settings.bins, Bins::Count(_)) {
+        warnings.push(
+            "radiomics.featureextractor: Fixed bin Count enabled! However, we recommend using a fixed bin Width. See \
+             http://pyradiomics.readthedocs.io/en/latest/faq.html#radiomics-fixed-bin-width for more details"
+                .into(),
+        );
+    }
     match (settings.resampled_spacing, settings.interpolator) {
         (Some(spacing), Some(interpolator)) => {
             let (image, roi) = resample::resample(&image, &roi, spacing, interpolator, settings)?;
@@ -172,6 +191,9 @@ fn measured<T: Scalar>(
         }
         roi = kept;
     }
+    // Image and mask may differ within the tolerance; features take the image's spacing.
+    roi.geometry = image.geometry.clone();
+    shape_roi.iter_mut().for_each(|roi| roi.geometry = image.geometry.clone());
     let mut table = FeatureTable { rows: Vec::new(), settings_sha256: settings.sha256() };
     // PyRadiomics crops the mask of the shape to the box after re-segmentation as well.
     if mode == Mode::Voxel {
@@ -271,7 +293,12 @@ fn classes(
             (Class::Ngtdm, Some(neighbors)) => neighbors.ngtdm(&levels),
             (Class::Gldm | Class::Ngtdm | Class::Shape | Class::Shape2D, _) => continue,
         };
+        let before = rows.len();
         append(&image.name, *class, listed, found, &mut rows, &mut warnings);
+        if *class == Class::Glcm {
+            let told = rows[before..].iter().filter_map(|row| glcm::warning(&row.name, settings.symmetrical_glcm));
+            warnings.extend(told.map(|text| format!("radiomics.glcm: {text}")));
+        }
     }
     Ok((rows, warnings))
 }

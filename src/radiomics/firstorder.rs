@@ -20,7 +20,7 @@ pub(super) const FEATURES: [Definition; 19] = [
     usual("Range", "I", "2OJQ"),
     usual("RobustMeanAbsoluteDeviation", "I", "1128"),
     usual("RootMeanSquared", "I", "5ZWQ"),
-    usual("Skewness", "", "KE2M"),
+    usual("Skewness", "", "KE2A"),
     offered(Offer::Deprecated, usual("StandardDeviation", "I", "")),
     usual("TotalEnergy", "I^2 mm3", ""),
     usual("Uniformity", "", "BJ5W"),
@@ -45,12 +45,12 @@ pub(super) fn compute(values: &mut [f64], levels: &Levels, shift: f64, voxel_mm3
     }
     (m2, m3, m4) = (m2 / n, m3 / n, m4 / n);
     let spread = if m2 == 0.0 { 1.0 } else { m2 };
-    values.sort_unstable_by(f64::total_cmp);
-    let [p10, p25, p50, p75, p90] = [10.0, 25.0, 50.0, 75.0, 90.0].map(|q| percentile(values, q));
-    let middle = &values[values.partition_point(|v| v - p10 < 0.0)..values.partition_point(|v| v - p90 <= 0.0)];
-    let middle_mean = middle.iter().sum::<f64>() / middle.len() as f64;
-    let robust = middle.iter().map(|v| (v - middle_mean).abs()).sum::<f64>() / middle.len() as f64;
-    let (low, high) = (values[0], values[values.len() - 1]);
+    let (low, high) = values.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), v| (l.min(*v), h.max(*v)));
+    let [p10, p25, p50, p75, p90] = percentiles(values, [10.0, 25.0, 50.0, 75.0, 90.0]);
+    let middle = || values.iter().filter(|v| **v - p10 >= 0.0 && **v - p90 <= 0.0);
+    let (n_middle, middle_sum) = middle().fold((0usize, 0.0), |(n, sum), v| (n + 1, sum + v));
+    let middle_mean = middle_sum / n_middle as f64;
+    let robust = middle().map(|v| (v - middle_mean).abs()).sum::<f64>() / n_middle as f64;
     let p: Vec<f64> = levels.present.iter().map(|l| levels.counts[usize::from(*l)] as f64 / n).collect();
     vec![
         ("10Percentile", p10),
@@ -77,11 +77,30 @@ pub(super) fn compute(values: &mut [f64], levels: &Levels, shift: f64, voxel_mm3
 }
 
 /// Percentile of sorted values, linear between neighbors (`numpy.percentile`).
-fn percentile(sorted: &[f64], q: f64) -> f64 {
+pub(super) fn percentile(sorted: &[f64], q: f64) -> f64 {
     let place = q / 100.0 * (sorted.len() - 1) as f64;
     let (below, t) = (place.floor() as usize, place.fract());
     let (a, b) = (sorted[below], sorted[(below + 1).min(sorted.len() - 1)]);
     if t >= 0.5 { b - (b - a) * (1.0 - t) } else { a + (b - a) * t }
+}
+
+/// Percentiles, ascending, linear between neighbors (`numpy.percentile`). The values are put in another order.
+fn percentiles<const N: usize>(values: &mut [f64], wanted: [f64; N]) -> [f64; N] {
+    let last = values.len() - 1;
+    let mut sorted_to = 0; // everything before is smaller than everything after
+    wanted.map(|q| {
+        let place = q / 100.0 * last as f64;
+        let (below, t) = (place.floor() as usize, place.fract());
+        let mut rank = |k: usize| {
+            let from = sorted_to.min(k);
+            let (_, value, _) = values[from..].select_nth_unstable_by(k - from, f64::total_cmp);
+            sorted_to = k;
+            *value
+        };
+        let a = rank(below);
+        let b = if below < last { rank(below + 1) } else { a };
+        if t >= 0.5 { b - (b - a) * (1.0 - t) } else { a + (b - a) * t }
+    })
 }
 
 #[cfg(test)]
@@ -90,9 +109,9 @@ mod tests {
 
     #[test]
     fn percentiles_are_linear_between_values() {
-        let values = [0.0, 10.0, 20.0, 30.0];
-        assert_eq!(percentile(&values, 50.0), 15.0);
-        assert!((percentile(&values, 10.0) - 3.0).abs() < 1e-14);
-        assert_eq!(percentile(&[7.0], 90.0), 7.0);
+        let found = percentiles(&mut [30.0, 10.0, 0.0, 20.0], [10.0, 50.0, 100.0]);
+        assert!((found[0] - 3.0).abs() < 1e-14);
+        assert_eq!(found[1..], [15.0, 30.0]);
+        assert_eq!(percentiles(&mut [7.0], [10.0, 90.0]), [7.0, 7.0]);
     }
 }

@@ -94,6 +94,22 @@ pub(super) fn compute(levels: &Levels, spacing: [f64; 3], settings: &Settings) -
     NAMES.iter().enumerate().map(|(i, name)| (*name, mean(per_angle.iter().map(|f| f[i])))).collect()
 }
 
+/// What PyRadiomics warns of when it computes the feature with this name.
+pub(super) fn warning(name: &str, symmetrical: bool) -> Option<&'static str> {
+    match (name.rsplit('_').next()?, symmetrical) {
+        ("JointAverage", false) => {
+            Some("The formula for GLCM - Joint Average assumes that the GLCM is symmetrical, but this is not the case.")
+        }
+        ("SumSquares", false) => Some(
+            "The formula for GLCM - Sum of Squares assumes that the GLCM is symmetrical, but this is not the case.",
+        ),
+        ("SumAverage", true) => {
+            Some("GLCM is symmetrical, therefore Sum Average = 2 * Joint Average, only 1 needs to be calculated")
+        }
+        _ => None,
+    }
+}
+
 /// Mean of the values that are numbers; NaN if there are none.
 pub(super) fn mean(values: impl Iterator<Item = f64>) -> f64 {
     let (n, sum) = values.filter(|v| !v.is_nan()).fold((0usize, 0.0), |(n, sum), v| (n + 1, sum + v));

@@ -75,8 +75,9 @@ fn weighted(
 
 /// For every level the number of voxels whose run, up to and with them, has a length.
 struct Runs {
-    /// `reached[level * (longest + 2) + length]`.
+    /// `reached[level << bits | length]`.
     reached: Vec<u32>,
+    bits: u32,
     longest: usize,
 }
 
@@ -87,8 +88,11 @@ impl Runs {
         let [nz, _, _] = levels.shape;
         let [_, py, px] = levels.padded();
         let longest = levels.shape.into_iter().max().unwrap_or(0);
-        let width = longest + 2;
-        let mut reached = vec![0u32; (levels.ng + 1) * width];
+        let bits = usize::BITS - (longest + 1).leading_zeros();
+        let size = (levels.ng + 1) << bits;
+        // Small tables are kept four times, for an increment would wait for the one before it in the same cell.
+        let copies = if size <= 1 << 16 { 4 } else { 1 };
+        let mut counts = vec![0u32; size * copies];
         let plane = py * px;
         let (mut before, mut now) = (vec![0u16; plane], vec![0u16; plane]);
         let back = -levels.step(angle);
@@ -100,31 +104,43 @@ impl Runs {
                 let (level, level_back) = levels.pair(&row, back);
                 let at = row.at - base;
                 let from = at.saturating_add_signed(in_plane);
-                if angle[0] == 1 {
-                    let cells = now[at..at + row.len].iter_mut().zip(&before[from..from + row.len]);
-                    for ((l, past), (g, h)) in cells.zip(level.iter().zip(level_back)) {
-                        *l = run(*g, *h, *past);
-                        reached[usize::from(*g) * width + usize::from(*l)] += 1;
+                if angle[0] == 0 && angle[1] == 0 {
+                    let mut past = 0;
+                    for (l, (g, h)) in now[at..at + row.len].iter_mut().zip(level.iter().zip(level_back)) {
+                        past = run(*g, *h, past);
+                        *l = past;
                     }
                 } else {
-                    for (x, (g, h)) in level.iter().zip(level_back).enumerate() {
-                        let l = run(*g, *h, now[from + x]);
-                        now[at + x] = l;
-                        reached[usize::from(*g) * width + usize::from(l)] += 1;
+                    // Rows further back end before this one starts.
+                    let (earlier, rest) = now.split_at_mut(at);
+                    let past =
+                        if angle[0] == 1 { &before[from..from + row.len] } else { &earlier[from..from + row.len] };
+                    let cells = rest[..row.len].iter_mut().zip(past);
+                    for ((l, past), (g, h)) in cells.zip(level.iter().zip(level_back)) {
+                        *l = run(*g, *h, *past);
                     }
+                }
+                let lanes = copies - 1;
+                for (x, (g, l)) in level.iter().zip(&now[at..at + row.len]).enumerate() {
+                    let place = (x & lanes) * size + (usize::from(*g) << bits) + usize::from(*l);
+                    counts[place] += 1;
                 }
             }
         }
-        let long_runs = (1..=levels.ng).any(|g| reached[g * width + 2..(g + 1) * width].iter().any(|n| *n > 0));
-        (long_runs || two_on_a_line(levels, back)).then_some(Runs { reached, longest })
+        let (reached, rest) = counts.split_at_mut(size);
+        for copy in rest.chunks_exact(size) {
+            reached.iter_mut().zip(copy).for_each(|(a, b)| *a += b);
+        }
+        counts.truncate(size);
+        let long_runs = (1..=levels.ng).any(|g| counts[(g << bits) + 2..(g + 1) << bits].iter().any(|n| *n > 0));
+        (long_runs || two_on_a_line(levels, back)).then_some(Runs { reached: counts, bits, longest })
     }
 
     /// Runs that end at a length are those that reach it and not the next.
     fn matrix(&self, levels: &Levels) -> SizeMatrix {
-        let width = self.longest + 2;
         let mut cells = Vec::new();
         for level in &levels.present {
-            let row = &self.reached[usize::from(*level) * width..][..width];
+            let row = &self.reached[usize::from(*level) << self.bits..][..self.longest + 2];
             for length in 1..=self.longest {
                 let ended = row[length] - row[length + 1];
                 if ended > 0 {

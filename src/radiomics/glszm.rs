@@ -1,10 +1,10 @@
 //! GLSZM: sizes of connected zones of equal gray level.
 
-use super::discretize::{Levels, angles};
+use super::discretize::Levels;
 use super::settings::Settings;
 use super::size_matrix::SizeMatrix;
 use super::table::{Definition, usual};
-use std::collections::BTreeMap;
+use std::sync::OnceLock;
 
 /// The features of this family, in the order of PyRadiomics' method names.
 pub(super) const FEATURES: [Definition; 16] = [
@@ -49,50 +49,158 @@ pub(super) fn compute(levels: &Levels, settings: &Settings) -> Vec<(&'static str
     ]
 }
 
-/// Zones by level and size. One pass joins every voxel with its equal earlier neighbors; the root of a zone is its first voxel.
+/// Earlier neighbors of a voxel (z, y, x), in scan order.
+const EARLIER: [[i32; 3]; 13] = [
+    [-1, -1, -1],
+    [-1, -1, 0],
+    [-1, -1, 1],
+    [-1, 0, -1],
+    [-1, 0, 0],
+    [-1, 0, 1],
+    [-1, 1, -1],
+    [-1, 1, 0],
+    [-1, 1, 1],
+    [0, -1, -1],
+    [0, -1, 0],
+    [0, -1, 1],
+    [0, 0, -1],
+];
+
+/// For every set of earlier neighbors (bit k: [`EARLIER`] k) the same set with one neighbor for each group that touches: the
+/// others are in its zone already.
+fn representatives() -> &'static [u16] {
+    static TABLE: OnceLock<Vec<u16>> = OnceLock::new();
+    TABLE.get_or_init(|| {
+        let touch = |a: [i32; 3], b: [i32; 3]| (0..3).all(|i| (a[i] - b[i]).abs() <= 1);
+        let near = EARLIER.map(|a| (0..13).fold(0u16, |set, k| set | u16::from(touch(a, EARLIER[k])) << k));
+        let one_each = |mut set: u16| {
+            let mut found = 0;
+            while set != 0 {
+                let first = set & set.wrapping_neg();
+                let (mut group, mut before) = (first, 0);
+                while group != before {
+                    before = group;
+                    group = (0..13).filter(|k| before & 1 << k != 0).fold(before, |g, k| g | near[k]) & set;
+                }
+                found |= first;
+                set &= !group;
+            }
+            found
+        };
+        (0..1 << 13).map(one_each).collect()
+    })
+}
+
+/// Zones by level and size. Voxels get numbers in scan order, a new one where no earlier neighbor is equal; numbers that meet
+/// are joined, the smaller one wins. Only the numbers of the last two slices are kept.
 fn zones(levels: &Levels, settings: &Settings) -> SizeMatrix {
-    let back: Vec<isize> =
-        angles(levels.shape, &[1], settings.flat_axis()).iter().map(|angle| -levels.step(*angle)).collect();
-    let mut parent = vec![0u32; levels.data.len()];
+    let steps: Vec<(u16, isize)> = (0..13)
+        .filter(|k| settings.flat_axis().is_none_or(|axis| EARLIER[*k][axis] == 0))
+        .map(|k| (1 << k, levels.step(EARLIER[k])))
+        .collect();
+    let representatives = representatives();
+    let [_, py, px] = levels.padded();
+    let plane = py * px;
+    // Numbers by place in the slice, this slice's after those of the one before.
+    let mut numbers = vec![0u32; 2 * plane];
+    let mut zones = Zones { parent: Vec::new(), size: Vec::new(), level: Vec::new() };
+    let mut equal = vec![0u16; levels.shape[2]];
+    let offsets = EARLIER.map(|angle| levels.step(angle));
     for z in 0..levels.shape[0] {
+        let (before, now) = numbers.split_at_mut(plane);
+        before.copy_from_slice(now);
+        let base = (z + levels.pad) * plane;
         for row in levels.rows(z) {
-            for at in (row.at..row.at + row.len).filter(|at| levels.data[*at] != 0) {
-                parent[at] = at as u32;
-                for step in &back {
-                    let other = at.saturating_add_signed(*step);
-                    if levels.data[other] == levels.data[at] {
-                        join(&mut parent, at, other);
-                    }
+            let equal = &mut equal[..row.len];
+            equal.fill(0);
+            for (bit, step) in &steps {
+                let (center, neighbor) = levels.pair(&row, *step);
+                for (set, (a, b)) in equal.iter_mut().zip(center.iter().zip(neighbor)) {
+                    *set |= if a == b { *bit } else { 0 };
                 }
             }
-        }
-    }
-    let mut sizes = vec![0u32; levels.data.len()];
-    for z in 0..levels.shape[0] {
-        for row in levels.rows(z) {
-            for at in (row.at..row.at + row.len).filter(|at| levels.data[*at] != 0) {
-                sizes[root(&mut parent, at)] += 1;
+            let center = &levels.data[row.at..row.at + row.len];
+            let at = row.at - base + plane;
+            for (x, (level, set)) in center.iter().zip(equal.iter()).enumerate().filter(|(_, (level, _))| **level != 0)
+            {
+                let mut set = representatives[usize::from(*set)];
+                let mut number = u32::MAX;
+                while set != 0 {
+                    let k = set.trailing_zeros() as usize;
+                    set &= set - 1;
+                    let other = numbers[(at + x).saturating_add_signed(offsets[k])];
+                    number = if number == u32::MAX { other } else { zones.join(number, other) };
+                }
+                if number == u32::MAX {
+                    number = zones.add(*level);
+                }
+                numbers[at + x] = number;
+                zones.size[number as usize] += 1;
             }
         }
     }
-    let mut cells: BTreeMap<(u16, u32), u32> = BTreeMap::new();
-    for (level, size) in levels.data.iter().zip(&sizes).filter(|(_, size)| **size > 0) {
-        *cells.entry((*level, *size)).or_default() += 1;
-    }
-    SizeMatrix { cells: cells.into_iter().map(|((l, s), n)| (f64::from(l), f64::from(s), f64::from(n))).collect() }
+    zones.matrix(levels)
 }
 
-fn root(parent: &mut [u32], mut at: usize) -> usize {
-    while parent[at] as usize != at {
-        parent[at] = parent[parent[at] as usize];
-        at = parent[at] as usize;
-    }
-    at
+/// Numbers of zones, by number.
+struct Zones {
+    parent: Vec<u32>,
+    size: Vec<u32>,
+    level: Vec<u16>,
 }
 
-fn join(parent: &mut [u32], a: usize, b: usize) {
-    let (a, b) = (root(parent, a), root(parent, b));
-    let first = a.min(b);
-    parent[a] = first as u32;
-    parent[b] = first as u32;
+/// Zones up to this size are counted in a table, larger ones are sorted.
+const SMALL: usize = 64;
+
+impl Zones {
+    fn add(&mut self, level: u16) -> u32 {
+        let number = self.parent.len() as u32; // fewer than voxels, which GRID_MAX keeps below 2^32
+        self.parent.push(number);
+        self.size.push(0);
+        self.level.push(level);
+        number
+    }
+
+    fn root(&mut self, mut number: u32) -> u32 {
+        while self.parent[number as usize] != number {
+            let above = self.parent[self.parent[number as usize] as usize];
+            self.parent[number as usize] = above;
+            number = above;
+        }
+        number
+    }
+
+    fn join(&mut self, a: u32, b: u32) -> u32 {
+        let (a, b) = (self.root(a), self.root(b));
+        let first = a.min(b);
+        self.parent[a as usize] = first;
+        self.parent[b as usize] = first;
+        first
+    }
+
+    /// Every number's voxels go to the one it was joined to, which is smaller.
+    fn matrix(mut self, levels: &Levels) -> SizeMatrix {
+        let mut small = vec![0u32; (levels.ng + 1) * (SMALL + 1)];
+        let mut large = Vec::new();
+        for number in (0..self.parent.len()).rev() {
+            let (parent, size) = (self.parent[number] as usize, self.size[number]);
+            let level = usize::from(self.level[number]);
+            if parent != number {
+                self.size[parent] += size;
+            } else if size as usize <= SMALL {
+                small[level * (SMALL + 1) + size as usize] += 1;
+            } else {
+                large.push((level, size));
+            }
+        }
+        large.sort_unstable();
+        let mut cells: Vec<(f64, f64, f64)> = Vec::new();
+        for level in &levels.present {
+            let row = &small[usize::from(*level) * (SMALL + 1)..][..SMALL + 1];
+            let cell = |(size, n): (usize, &u32)| (f64::from(*level), size as f64, f64::from(*n));
+            cells.extend(row.iter().enumerate().filter(|(_, n)| **n > 0).map(cell));
+        }
+        cells.extend(large.chunk_by(|a, b| a == b).map(|c| (c[0].0 as f64, f64::from(c[0].1), c.len() as f64)));
+        SizeMatrix { cells }
+    }
 }

@@ -4,7 +4,7 @@
 //! from). [`extract`] takes an image and a mask as files hold them, [`extract_region`] a CT volume and one region.
 //! Data passes once: image and mask -> normalized, resampled, checked, re-segmented ([`extract`]'s steps) -> values of the
 //! region's box -> gray levels -> one matrix per family -> features. Every family has its own file; what an image or a
-//! setting asks for and is not computed is refused by name, never ignored.
+//! setting asks for and is not computed is refused by name, never ignored. [`ibsi`] is the other convention, on its own.
 //!
 //! **Invariant:** this room knows no file, clock or thread count: the same bytes give the same numbers, however many
 //! threads share the work (sums over voxels are whole numbers, or run in one order).
@@ -21,7 +21,10 @@ mod glcm;
 mod glcm_kernel;
 mod glrlm;
 mod glszm;
+pub mod ibsi;
 mod lines;
+mod inverse;
+mod kernels;
 mod mesh_table;
 mod neighborhood;
 mod numpy;

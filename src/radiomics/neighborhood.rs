@@ -15,7 +15,7 @@ pub(super) const GLDM: [Definition; 16] = [
     usual("DependenceVariance", "", "DNX2"),
     usual("GrayLevelNonUniformity", "", "FP8K"),
     offered(Offer::Removed, usual("GrayLevelNonUniformityNormalized", "", "5SPA")),
-    usual("GrayLevelVariance", "", "1PR7"),
+    usual("GrayLevelVariance", "", "1PFV"),
     usual("HighGrayLevelEmphasis", "", "OAE7"),
     usual("LargeDependenceEmphasis", "", "IMOQ"),
     usual("LargeDependenceHighGrayLevelEmphasis", "", "9QMG"),

@@ -26,27 +26,64 @@ pub(super) struct Bounds {
     pub size: [usize; 3],
 }
 
+/// Voxels of the region that follow each other in a row: columns `start..end`.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Run {
+    pub z: usize,
+    pub y: usize,
+    pub start: usize,
+    pub end: usize,
+}
+
+impl Run {
+    pub fn len(&self) -> usize {
+        self.end - self.start
+    }
+}
+
+/// The runs of a mask of shape (z, y, x), row by row. A region of a million voxels has some ten thousand, so what is summed
+/// over its voxels is summed over them.
+pub(super) fn runs(mask: ArrayView3<bool>) -> Vec<Run> {
+    let mut found = Vec::new();
+    let (_, ny, nx) = mask.dim();
+    for (line, row) in mask.rows().into_iter().enumerate() {
+        let copy;
+        let row = match row.as_slice() {
+            Some(row) => row,
+            None => {
+                copy = row.to_vec();
+                &copy
+            }
+        };
+        if !row.iter().fold(false, |any, inside| any | inside) {
+            continue;
+        }
+        let (z, y, mut end) = (line / ny, line % ny, 0);
+        while let Some(start) = row[end..].iter().position(|inside| *inside).map(|n| end + n) {
+            end = row[start..].iter().position(|inside| !*inside).map_or(nx, |n| start + n);
+            found.push(Run { z, y, start, end });
+        }
+    }
+    found
+}
+
 impl Roi {
     /// The smallest box around the region, and its number of voxels.
     pub fn bounds(&self) -> Option<(Bounds, usize)> {
-        let (mut low, mut high, mut n) = ([usize::MAX; 3], [0; 3], 0);
-        let (_, ny, _) = self.inside.dim();
-        for (line, row) in self.inside.rows().into_iter().enumerate() {
-            let (z, y) = (line / ny, line % ny);
-            let mut last = None;
-            for (x, _) in row.iter().enumerate().filter(|(_, inside)| **inside) {
-                if last.is_none() {
-                    low = [low[0].min(x), low[1].min(y), low[2].min(z)];
-                }
-                last = Some(x);
-                n += 1;
-            }
-            if let Some(x) = last {
-                high = [high[0].max(x), high[1].max(y), high[2].max(z)];
-            }
-        }
-        (n > 0).then(|| (Bounds { first: low, size: std::array::from_fn(|a| high[a] - low[a] + 1) }, n))
+        bounds(&runs(self.inside.view()))
     }
+}
+
+/// The smallest box around runs, and their number of voxels.
+pub(super) fn bounds(runs: &[Run]) -> Option<(Bounds, usize)> {
+    let (mut low, mut end, mut n) = ([usize::MAX; 3], [0; 3], 0);
+    for run in runs {
+        let (first, last) = ([run.start, run.y, run.z], [run.end, run.y + 1, run.z + 1]);
+        low = std::array::from_fn(|a| low[a].min(first[a]));
+        end = std::array::from_fn(|a| end[a].max(last[a]));
+        n += run.len();
+    }
+    (n > 0).then(|| (Bounds { first: low, size: std::array::from_fn(|a| end[a] - low[a]) }, n))
 }
 
 /// The part of an array inside a box.

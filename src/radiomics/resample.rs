@@ -1,8 +1,9 @@
 //! Resampling as ITK does it, bit for bit: integer images are truncated, so the last bit of a sum can decide a whole unit.
 
+use super::inverse::inverse;
 use super::region::{Bounds, Grid, Roi, crop, inside_image, missing};
 use super::settings::{Interpolator, Settings};
-use super::{RadiomicsError, bspline};
+use super::{RadiomicsError, bspline, kernels};
 use crate::volume::{Geometry, Scalar};
 use ndarray::{Array3, ArrayView3, Axis, CowArray};
 use rayon::prelude::*;
@@ -65,18 +66,22 @@ fn grid(mask: &Geometry, b: Bounds, new: [f64; 3], pad: usize) -> Result<Geometr
 pub(super) fn mask(roi: &Roi, onto: &Geometry) -> Array3<bool> {
     let view = roi.inside.view();
     let mut out = Array3::from_elem(onto.shape_zyx(), false);
-    rows(&roi.geometry, onto, &mut out, |row, line| nearest(&view, row, line));
+    rows(&roi.geometry, onto, &mut out, |row, line, (): &mut ()| nearest(&view, row, line));
     out
 }
 
 fn sample<T: Scalar>(view: ArrayView3<T>, from: &Geometry, onto: &Geometry, by: Interpolator) -> Array3<T> {
     let mut out = Array3::from_elem(onto.shape_zyx(), T::from_f64(0.0));
     match by {
-        Interpolator::Nearest => rows(from, onto, &mut out, |row, line| nearest(&view, row, line)),
-        Interpolator::Linear => rows(from, onto, &mut out, |row, line| linear(&view, row, line)),
+        Interpolator::Nearest => rows(from, onto, &mut out, |row, line, (): &mut ()| nearest(&view, row, line)),
+        Interpolator::Linear => rows(from, onto, &mut out, |row, line, (): &mut ()| linear(&view, row, line)),
         Interpolator::BSpline => {
             let spline = bspline::Spline::new(view, touched(from, onto));
-            rows(from, onto, &mut out, |row, line| spline.evaluate(row, line));
+            rows(from, onto, &mut out, |row, line, (): &mut ()| spline.evaluate(row, line));
+        }
+        _ => {
+            let kernel = kernels::Kernel::new(view, by);
+            rows(from, onto, &mut out, |row, line, memory| kernel.evaluate(row, line, memory));
         }
     }
     out
@@ -85,19 +90,6 @@ fn sample<T: Scalar>(view: ArrayView3<T>, from: &Geometry, onto: &Geometry, by: 
 /// Columns of the matrix from index to position.
 fn steps(g: &Geometry) -> [[f64; 3]; 3] {
     std::array::from_fn(|r| std::array::from_fn(|a| g.direction[r][a] * g.spacing_mm[a]))
-}
-
-/// The matrix from position to index. ITK inverts by singular values, which is exact for a diagonal matrix.
-fn inverse(m: [[f64; 3]; 3]) -> [[f64; 3]; 3] {
-    if (0..3).all(|r| (0..3).all(|c| r == c || m[r][c] == 0.0)) {
-        return std::array::from_fn(|r| std::array::from_fn(|c| if r == c { 1.0 / m[r][r] } else { 0.0 }));
-    }
-    let minor = |r: usize, c: usize| {
-        let (r1, r2, c1, c2) = ((r + 1) % 3, (r + 2) % 3, (c + 1) % 3, (c + 2) % 3);
-        m[r1][c1] * m[r2][c2] - m[r1][c2] * m[r2][c1]
-    };
-    let det = m[0][0] * minor(0, 0) + m[0][1] * minor(0, 1) + m[0][2] * minor(0, 2);
-    std::array::from_fn(|r| std::array::from_fn(|c| minor(c, r) / det))
 }
 
 /// Where a row of the new grid runs through the old one, as continuous indices (x, y, z).
@@ -116,14 +108,24 @@ impl Line {
         std::array::from_fn(|a| self.start[a] + alpha * self.length[a])
     }
 
+    /// What decides the x of all voxels of the row.
+    pub fn along_x(&self) -> (f64, f64) {
+        (self.start[0], self.length[0])
+    }
+
     /// Whether y and z stay the same along the row.
     pub fn is_straight(&self) -> bool {
         self.length[1] == 0.0 && self.length[2] == 0.0
     }
 }
 
-/// Fills every row of `out`, slices in parallel.
-fn rows<T: Send>(from: &Geometry, onto: &Geometry, out: &mut Array3<T>, fill: impl Fn(&mut [T], Line) + Sync) {
+/// Fills every row of `out`, slices in parallel; the rows of a slice share a memory.
+fn rows<T: Send, M: Default>(
+    from: &Geometry,
+    onto: &Geometry,
+    out: &mut Array3<T>,
+    fill: impl Fn(&mut [T], Line, &mut M) + Sync,
+) {
     let (forward, back) = (steps(onto), inverse(steps(from)));
     let index = |x: usize, y: usize, z: usize| -> [f64; 3] {
         let at = [x as f64, y as f64, z as f64];
@@ -136,11 +138,12 @@ fn rows<T: Send>(from: &Geometry, onto: &Geometry, out: &mut Array3<T>, fill: im
     let nx = onto.size[0];
     let planes: Vec<_> = out.axis_iter_mut(Axis(0)).enumerate().collect();
     planes.into_par_iter().for_each(|(z, mut plane)| {
+        let mut memory = M::default();
         for (y, mut row) in plane.rows_mut().into_iter().enumerate() {
             let (start, end) = (index(0, y, z), index(nx, y, z));
             let line = Line { start, length: std::array::from_fn(|a| end[a] - start[a]), n: nx as f64 };
             if let Some(row) = row.as_slice_mut() {
-                fill(row, line);
+                fill(row, line, &mut memory);
             }
         }
     });
@@ -217,18 +220,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_inverse_is_one() {
-        let m = [[0.8, -0.5, 0.1], [0.3, 0.9, -0.2], [0.2, 0.1, 2.5]];
-        let back = inverse(m);
-        for (r, row) in back.iter().enumerate() {
-            for c in 0..3 {
-                let v: f64 = row.iter().zip(&m).map(|(b, m)| b * m[c]).sum();
-                assert!((v - f64::from(u8::from(r == c))).abs() < 1e-14, "{r} {c} {v}");
-            }
-        }
-    }
-
-    #[test]
     fn a_grid_onto_itself_changes_nothing() {
         let (c, s) = (0.8, 0.6);
         let geometry = Geometry {
@@ -238,7 +229,7 @@ mod tests {
             direction: [[c, -s, 0.0], [s, c, 0.0], [0.0, 0.0, -1.0]],
         };
         let values = Array3::from_shape_fn((3, 4, 5), |(z, y, x)| (x * x + 10 * y + 100 * z) as f32);
-        for by in [Interpolator::Nearest, Interpolator::Linear, Interpolator::BSpline] {
+        for by in [Interpolator::Nearest, Interpolator::Linear, Interpolator::BSpline, Interpolator::WelchSinc] {
             let found = sample(values.view(), &geometry, &geometry, by);
             for (a, b) in found.iter().zip(&values) {
                 assert!((a - b).abs() < 1e-3, "{by:?}: {a} {b}");

@@ -22,17 +22,18 @@ const SAMPLES_MAX: i64 = 31;
 /// Vertices of the icosphere grow with 4 to this power.
 const SUBDIVISION_MAX: i64 = 5;
 
-const INTERPOLATORS: [&str; 10] = [
-    "sitkNearestNeighbor",
-    "sitkLinear",
-    "sitkBSpline",
-    "sitkGaussian",
-    "sitkLabelGaussian",
-    "sitkHammingWindowedSinc",
-    "sitkCosineWindowedSinc",
-    "sitkWelchWindowedSinc",
-    "sitkLanczosWindowedSinc",
-    "sitkBlackmanWindowedSinc",
+/// In the order of SimpleITK's numbers, from 1.
+const INTERPOLATORS: [(&str, Interpolator); 10] = [
+    ("sitkNearestNeighbor", Interpolator::Nearest),
+    ("sitkLinear", Interpolator::Linear),
+    ("sitkBSpline", Interpolator::BSpline),
+    ("sitkGaussian", Interpolator::Gaussian),
+    ("sitkLabelGaussian", Interpolator::LabelGaussian),
+    ("sitkHammingWindowedSinc", Interpolator::HammingSinc),
+    ("sitkCosineWindowedSinc", Interpolator::CosineSinc),
+    ("sitkWelchWindowedSinc", Interpolator::WelchSinc),
+    ("sitkLanczosWindowedSinc", Interpolator::LanczosSinc),
+    ("sitkBlackmanWindowedSinc", Interpolator::BlackmanSinc),
 ];
 
 /// PyRadiomics' default settings, as its diagnostics report them.
@@ -313,7 +314,7 @@ fn setting(s: &mut Settings, path: &str, key: &str, value: &Value) -> Result<(),
             })?
         }
         "gldm_a" => s.gldm_a = k.int(0, i64::from(i32::MAX))? as usize,
-        "label_channel" => return Err(unsupported(path)),
+        "label_channel" => s.label_channel = k.int(0, i64::from(u32::MAX))? as usize,
         _ => return filter_setting(s, k, key),
     }
     Ok(())
@@ -435,23 +436,15 @@ impl<'a> Key<'a> {
         if (1..=2).contains(&limits.len()) { Ok(limits) } else { Err(bad(self.path, self.value, "one or two limits")) }
     }
 
-    /// By name, or by SimpleITK's number (1 nearest, 2 linear, 3 B-spline).
+    /// By name, or by SimpleITK's number (in its latest versions 3 means nothing; it was the B-spline).
     fn interpolator(self) -> Result<Interpolator, RadiomicsError> {
-        let name = match self.value {
-            Value::Int(1) => "sitkNearestNeighbor",
-            Value::Int(2) => "sitkLinear",
-            Value::Int(3) => "sitkBSpline",
-            Value::Int(4..=10) => return Err(unsupported(&format!("{} {}", self.path, self.value.to_python()))),
-            Value::Text(text) => text,
-            other => return Err(bad(self.path, other, "the name of an interpolator")),
+        let found = match self.value {
+            Value::Int(number) => usize::try_from(*number).ok().and_then(|n| INTERPOLATORS.get(n.wrapping_sub(1))),
+            Value::Text(text) => INTERPOLATORS.iter().find(|(name, _)| name == text),
+            _ => None,
         };
-        match name {
-            "sitkNearestNeighbor" => Ok(Interpolator::Nearest),
-            "sitkLinear" => Ok(Interpolator::Linear),
-            "sitkBSpline" => Ok(Interpolator::BSpline),
-            _ if INTERPOLATORS.contains(&name) => Err(unsupported(&format!("{} {name}", self.path))),
-            _ => Err(bad(self.path, self.value, "the name of an interpolator, such as sitkLinear")),
-        }
+        let expected = "the name of an interpolator, such as sitkLinear, or its number from 1 to 10";
+        found.map(|(_, interpolator)| *interpolator).ok_or_else(|| bad(self.path, self.value, expected))
     }
 }
 
@@ -483,7 +476,8 @@ mod tests {
 
     #[test]
     fn what_is_not_computed_is_refused_by_name() {
-        for text in ["imageType: {Wavelet: {label: 2}}", "setting: {interpolator: sitkGaussian}"] {
+        {
+            let text = "imageType: {Wavelet: {label: 2}}";
             assert!(matches!(read(text), Err(RadiomicsError::Unsupported { .. })), "{text}");
         }
     }

@@ -112,6 +112,20 @@ pub enum Interpolator {
     Linear,
     /// `sitkBSpline`, of order 3.
     BSpline,
+    /// `sitkGaussian`.
+    Gaussian,
+    /// `sitkLabelGaussian`.
+    LabelGaussian,
+    /// `sitkHammingWindowedSinc`.
+    HammingSinc,
+    /// `sitkCosineWindowedSinc`.
+    CosineSinc,
+    /// `sitkWelchWindowedSinc`.
+    WelchSinc,
+    /// `sitkLanczosWindowedSinc`.
+    LanczosSinc,
+    /// `sitkBlackmanWindowedSinc`.
+    BlackmanSinc,
 }
 
 /// `resegmentMode`: what the limits of `resegmentRange` are.
@@ -143,6 +157,8 @@ pub struct Voxelwise {
 pub struct Settings {
     /// `label`.
     pub label: u32,
+    /// `label_channel`: of a mask with several values per voxel, the one to read ([`crate::volume::decode_channel`]).
+    pub label_channel: usize,
     /// `binWidth` or, where given, `binCount`.
     pub bins: Bins,
     /// `minimumROIDimensions`.
@@ -207,6 +223,7 @@ impl Default for Settings {
         let usual = Class::ALL.into_iter().filter(|class| *class != Class::Shape2D).map(|class| (class, Vec::new()));
         Settings {
             label: 1,
+            label_channel: 0,
             bins: Bins::Width(25.0),
             minimum_dimensions: 2,
             minimum_size: None,
@@ -266,7 +283,8 @@ impl Settings {
     /// Everything that decides the values of an extraction ([`Settings::voxel`] decides only maps), one line each, whatever
     /// the file looked like.
     pub fn canonical_text(&self) -> String {
-        let Settings { reported: _, additional_info: _, voxel: _, .. } = self;
+        // The channel only says where the mask comes from.
+        let Settings { reported: _, additional_info: _, voxel: _, label_channel: _, .. } = self;
         let counts = |(class, _): &&(Class, Vec<String>)| *class != Class::Shape2D || self.force_2d;
         let class = |(class, features): &(Class, Vec<String>)| format!("{}[{}]", class.name(), features.join(","));
         let classes: Vec<String> = self.classes.iter().filter(counts).map(class).collect();

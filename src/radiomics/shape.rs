@@ -57,16 +57,16 @@ pub(super) fn compute(mask: ArrayView3<bool>, spacing: [f64; 3]) -> Vec<(&'stati
     ]
 }
 
-struct Mesh {
-    area: f64,
-    volume: f64,
+pub(super) struct Mesh {
+    pub area: f64,
+    pub volume: f64,
     /// Vertices in half voxels, (z, y, x).
-    vertices: Vec<[i32; 3]>,
+    pub vertices: Vec<[i32; 3]>,
 }
 
 impl Mesh {
     /// Counts cubes by their corners, so that area and volume are sums over 128 kinds of cube: no rounding over the mesh.
-    fn new(mask: ArrayView3<bool>, spacing: [f64; 3]) -> Mesh {
+    pub fn new(mask: ArrayView3<bool>, spacing: [f64; 3]) -> Mesh {
         let (nz, ny, nx) = mask.dim();
         let mut padded = Array3::from_elem((nz + 2, ny + 2, nx + 2), 0u8);
         padded.slice_mut(s![1..=nz, 1..=ny, 1..=nx]).zip_mut_with(&mask, |p, m| *p = u8::from(*m));
@@ -219,16 +219,17 @@ pub(super) fn hull(sorted: &[[i32; 3]], axis: usize) -> Vec<[i32; 3]> {
 /// Eigenvalues, ascending, of the covariance of the voxel centers in mm.
 pub(super) fn axes(mask: ArrayView3<bool>, spacing: [f64; 3]) -> [f64; 3] {
     let (mut n, mut sum, mut products) = (0i64, [0i64; 3], [[0i64; 3]; 3]);
-    for ((z, y, x), inside) in mask.indexed_iter() {
-        if *inside {
-            let p = [z as i64, y as i64, x as i64];
-            n += 1;
-            for a in 0..3 {
-                sum[a] += p[a];
-                for b in 0..3 {
-                    products[a][b] += p[a] * p[b];
-                }
-            }
+    for run in super::region::runs(mask) {
+        // Sums of 1, x and x^2 over the columns of the run.
+        let (len, before) = (run.len() as i64, run.start as i64);
+        let below = |n: i64| (n * (n - 1) / 2, n * (n - 1) * (2 * n - 1) / 6);
+        let ((x_end, xx_end), (x_start, xx_start)) = (below(before + len), below(before));
+        let (z, y, x, xx) = (run.z as i64, run.y as i64, x_end - x_start, xx_end - xx_start);
+        n += len;
+        [z * len, y * len, x].iter().zip(&mut sum).for_each(|(v, sum)| *sum += v);
+        let rows = [[z * z * len, z * y * len, z * x], [z * y * len, y * y * len, y * x], [z * x, y * x, xx]];
+        for (row, add) in products.iter_mut().zip(rows) {
+            row.iter_mut().zip(add).for_each(|(p, v)| *p += v);
         }
     }
     // n sum(ab) - sum(a) sum(b) in whole numbers: nothing cancels, and a flat region has exact zeros.

@@ -8,9 +8,9 @@ use super::sample::{ascending, check, class_sizes};
 /// Net benefit of a model at each threshold, beside treating all (treating none gives 0).
 #[derive(Debug, Clone, PartialEq)]
 pub struct DecisionCurve {
-    /// In (0, 1).
+    /// In [0, 1).
     pub thresholds: Vec<f64>,
-    /// Of the model. None where survival cannot be estimated because nobody is above the threshold (nobody treated: 0).
+    /// Of the model. None where the follow-up of those above the threshold ends before the horizon.
     pub net_benefit: Vec<Option<f64>>,
     /// Of treating everybody.
     pub net_benefit_all: Vec<f64>,
@@ -21,10 +21,11 @@ pub struct DecisionCurve {
 }
 
 impl DecisionCurve {
-    /// Interventions avoided by the model against treating all, for one patient and without missing an event.
+    /// Interventions avoided by the model against treating all, for one patient and without missing an event. None at a
+    /// threshold of 0, where an intervention costs nothing.
     pub fn interventions_avoided(&self) -> Vec<Option<f64>> {
         let both = self.net_benefit.iter().zip(&self.net_benefit_all).zip(&self.thresholds);
-        both.map(|((model, all), t)| model.map(|model| (model - all) / (t / (1.0 - t)))).collect()
+        both.map(|((model, all), &t)| model.filter(|_| t > 0.0).map(|model| (model - all) / (t / (1.0 - t)))).collect()
     }
 }
 
@@ -39,7 +40,8 @@ pub fn binary(
     check("the risks", risks, outcome.len())?;
     check_thresholds(thresholds)?;
     let prevalence = prevalence.unwrap_or(events as f64 / outcome.len() as f64);
-    let positives = |class: bool, t: f64| outcome.iter().zip(risks).filter(|(y, r)| **y == class && **r >= t).count();
+    let positives =
+        |class: bool, t: f64| outcome.iter().zip(risks).filter(|(y, r)| **y == class && positive(**r, t)).count();
     let mut curve = empty(thresholds, prevalence);
     for &t in thresholds {
         let (tp, fp) = (positives(true, t), positives(false, t));
@@ -52,8 +54,7 @@ pub fn binary(
 }
 
 /// Decision curve of events up to `horizon` (in the unit of `times`) under censoring: the Kaplan-Meier risk among the rows at or
-/// above the threshold takes the place of the share of events. `event`: false where the time is censored. Past the last
-/// follow-up the curve keeps its last value, as in lifelines.
+/// above the threshold takes the place of the share of events. `event`: false where the time is censored.
 pub fn survival(
     times: &[f64],
     event: &[bool],
@@ -69,19 +70,26 @@ pub fn survival(
         return Err(StatisticsError::Degenerate { what: "no event in any row".into() });
     }
     let order = ascending(times);
+    let reaches_horizon = |rows: &[usize]| rows.last().is_some_and(|&i| times[i] >= horizon);
+    if !reaches_horizon(&order) {
+        return Err(StatisticsError::Degenerate { what: format!("no follow-up reaches the horizon of {horizon}") });
+    }
     let n = event.len() as f64;
     let mut curve = empty(thresholds, 1.0 - survival_at(times, event, &order, horizon));
     for &t in thresholds {
-        let above: Vec<usize> = order.iter().copied().filter(|&i| risks[i] >= t).collect();
+        let above: Vec<usize> = order.iter().copied().filter(|&i| positive(risks[i], t)).collect();
         let rate = above.len() as f64 / n;
-        let benefit = (!above.is_empty()).then(|| {
-            let risk = 1.0 - survival_at(times, event, &above, horizon);
-            risk * rate - t / (1.0 - t) * ((1.0 - risk) * rate)
-        });
-        curve.net_benefit.push(benefit);
+        let risk = 1.0 - survival_at(times, event, &above, horizon);
+        let benefit = risk * rate - t / (1.0 - t) * ((1.0 - risk) * rate);
+        curve.net_benefit.push((above.is_empty() || reaches_horizon(&above)).then_some(benefit));
         curve.positive_rate.push(rate);
     }
     Ok(curve)
+}
+
+/// At a threshold of 0 a risk of exactly 0 is still no reason to treat, as in dcurves.
+fn positive(risk: f64, threshold: f64) -> bool {
+    risk >= threshold && risk > 0.0
 }
 
 fn empty(thresholds: &[f64], prevalence: f64) -> DecisionCurve {
@@ -131,7 +139,9 @@ mod tests {
         let times = [1.0, 2.0, 9.0, 9.0];
         let event = [true, true, false, false];
         let same = survival(&times, &event, &[0.9, 0.2, 0.5, 0.1], 5.0, &[0.5, 0.95]).unwrap();
-        assert_eq!(same.net_benefit, [Some(0.0), None]);
+        assert_eq!(same.net_benefit, [Some(0.0), Some(0.0)]);
+        let early = survival(&times, &event, &[0.9, 0.7, 0.5, 0.1], 5.0, &[0.6]).unwrap();
+        assert_eq!(early.net_benefit, [None]);
         assert!(binary(&[true, false], &[0.5, 0.5], &[1.0], None).is_err());
     }
 }

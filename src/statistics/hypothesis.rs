@@ -5,7 +5,7 @@ use super::distributions::{chi_squared_upper_tail, normal_quantile, normal_two_s
 use super::linear::Cholesky;
 use super::sample::{check, mean, mid_ranks, quantile, sorted, variance};
 use ndarray::{Array1, Array2, ArrayView2};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 /// A test's statistic, its degrees of freedom where it has some, and its two-sided p-value.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -94,6 +94,15 @@ pub enum RankMethod {
     Auto,
     /// Normal approximation with continuity correction (`exact = FALSE`).
     Normal,
+    /// Normal approximation without it (`exact = FALSE, correct = FALSE`).
+    NormalUncorrected,
+}
+
+impl RankMethod {
+    /// What the distance from the mean loses before it is compared with the normal distribution.
+    pub(super) fn correction(self) -> f64 {
+        if self == RankMethod::NormalUncorrected { 0.0 } else { 0.5 }
+    }
 }
 
 /// Wilcoxon's rank sum test (Mann-Whitney): W counts the pairs in which the first sample is larger, ties half.
@@ -104,15 +113,16 @@ pub fn wilcoxon(first: &[f64], second: &[f64], method: RankMethod) -> Result<Tes
     let (ranks, ties) = mid_ranks(&[first, second].concat());
     let w = ranks[..n].iter().sum::<f64>() - 0.5 * (n * (n + 1)) as f64;
     let exact = method == RankMethod::Auto && n < 50 && m < 50 && ties == 0.0;
-    let p = if exact { exact_rank_p(w, &rank_sum_tails(n, m)) } else { normal_rank_p(w, n, m, ties) };
+    let p =
+        if exact { exact_rank_p(w, &rank_sum_tails(n, m)) } else { normal_rank_p(w, n, m, ties, method.correction()) };
     Ok(Test { statistic: w, df: None, p })
 }
 
-/// Two-sided p of `w` by the normal distribution, corrected for ties and continuity; 1 where all values are tied.
-pub(super) fn normal_rank_p(w: f64, n: usize, m: usize, ties: f64) -> f64 {
+/// Two-sided p of `w` by the normal distribution, corrected for ties; 1 where all values are tied.
+pub(super) fn normal_rank_p(w: f64, n: usize, m: usize, ties: f64, correction: f64) -> f64 {
     let (n, m) = (n as f64, m as f64);
     let all = n + m;
-    let distance = (w - 0.5 * n * m).abs() - 0.5;
+    let distance = (w - 0.5 * n * m).abs() - correction;
     let square = n * m / 12.0 * ((all + 1.0) - ties / (all * (all - 1.0)));
     if distance <= 0.0 || square <= 0.0 { 1.0 } else { normal_two_sided(distance / square.sqrt()) }
 }
@@ -375,7 +385,7 @@ fn ln_factorials(n: u64) -> Vec<f64> {
 }
 
 /// Partial tables that [`fisher`] follows at most; beyond them the chi-squared test is good.
-const PARTIAL_TABLES_MAX: usize = 2_000_000;
+const PARTIAL_TABLES_MAX: usize = 4_000_000;
 
 /// Two-sided p of Fisher's exact test of a table of any size, by Mehta and Patel's network: column by column, with the partial
 /// tables of equal remaining row sums and equal probability held together, and cut off where all their completions are
@@ -385,54 +395,75 @@ pub fn fisher(counts: ArrayView2<u64>) -> Result<f64, StatisticsError> {
     let counts = if counts.nrows() > counts.ncols() { counts.reversed_axes() } else { counts };
     let (rows, columns, total) = margins(counts)?;
     let ln_factorial = ln_factorials(total);
+    if rows.len() > STATE_ROWS || total >= 1 << STATE_BITS {
+        return Err(too_large());
+    }
     let observed: f64 = -counts.iter().map(|&n| ln_factorial[n as usize]).sum::<f64>();
     let limit = observed + PROBABILITY_SLACK.ln();
-    let network = Network { columns: &columns, ln_factorial: &ln_factorial };
-    let mut known = BTreeMap::new();
-    let everything = network.ends(&sorted_counts(&rows), 0, &mut known)?.all;
+    let network = Network { rows: rows.len(), columns: &columns, ln_factorial: &ln_factorial };
+    let mut known = HashMap::new();
+    let start = pack(&mut rows.clone());
+    let everything = network.ends(start, 0, &mut known)?.all;
     let mut tail = 0.0;
-    // For each set of remaining row sums: probabilities so far (rounded logarithm as key) with their weights.
-    let mut level: BTreeMap<Vec<u64>, BTreeMap<i64, (f64, f64)>> = BTreeMap::new();
-    level.entry(sorted_counts(&rows)).or_default().insert(0, (0.0, 1.0));
+    // For each set of remaining row sums: logarithms of the probabilities so far, with their weights.
+    let mut level: BTreeMap<u128, Vec<(f64, f64)>> = BTreeMap::from([(start, vec![(0.0, 1.0)])]);
     for column in 0..columns.len() {
-        let mut next: BTreeMap<Vec<u64>, BTreeMap<i64, (f64, f64)>> = BTreeMap::new();
+        let mut next: BTreeMap<u128, Vec<(f64, f64)>> = BTreeMap::new();
         let mut followed = 0;
-        for (rest, pasts) in &level {
+        for (&rest, pasts) in &level {
             for (after, ln_cells) in network.steps(rest, column) {
-                let ends = network.ends(&after, column + 1, &mut known)?;
-                for &(past, weight) in pasts.values() {
+                let ends = network.ends(after, column + 1, &mut known)?;
+                let mut undecided = Vec::new();
+                for &(past, weight) in pasts {
                     let past = past + ln_cells;
                     if past + ends.most <= limit {
                         tail += weight * (past + ends.all - everything).exp();
                     } else if past + ends.least <= limit {
-                        // Equal probabilities differ by rounding only; distinct ones by far more than 1e-9.
-                        let key = (past * 1e9).round() as i64;
-                        let slot = next.entry(after.clone()).or_default().entry(key).or_insert((past, 0.0));
-                        slot.1 += weight;
-                        followed += 1;
+                        undecided.push((past, weight));
                     }
                 }
+                followed += undecided.len();
                 if followed > PARTIAL_TABLES_MAX {
                     return Err(too_large());
                 }
+                if !undecided.is_empty() {
+                    next.entry(after).or_default().append(&mut undecided);
+                }
             }
         }
+        next.values_mut().for_each(merge_equal);
         level = next;
     }
     Ok(tail.min(1.0))
+}
+
+/// Holds partial tables of equal probability together. Rounding parts them by some 1e-14, true differences by far more.
+fn merge_equal(pasts: &mut Vec<(f64, f64)>) {
+    pasts.sort_unstable_by(|a, b| a.0.total_cmp(&b.0));
+    pasts.dedup_by(|next, kept| {
+        let equal = next.0 - kept.0 < 1e-10;
+        if equal {
+            kept.1 += next.1;
+        }
+        equal
+    });
 }
 
 fn too_large() -> StatisticsError {
     StatisticsError::NotConverged { what: "Fisher's exact test of a large table", iterations: PARTIAL_TABLES_MAX }
 }
 
-fn sorted_counts(counts: &[u64]) -> Vec<u64> {
-    let mut sorted = counts.to_vec();
-    sorted.sort_unstable();
-    sorted
+/// Remaining row sums in one number: the order of the rows does not matter.
+fn pack(rest: &mut [u64]) -> u128 {
+    rest.sort_unstable();
+    rest.iter().fold(0, |packed, &n| packed << STATE_BITS | u128::from(n))
 }
 
+const STATE_BITS: usize = 16;
+const STATE_ROWS: usize = 128 / STATE_BITS;
+
 struct Network<'a> {
+    rows: usize,
     columns: &'a [u64],
     ln_factorial: &'a [f64],
 }
@@ -446,22 +477,25 @@ struct Ends {
 }
 
 impl Network<'_> {
-    /// Ways to fill `column` from the remaining row sums: the (sorted) row sums after it, and ln 1 / product of factorials.
-    fn steps(&self, rest: &[u64], column: usize) -> Vec<(Vec<u64>, f64)> {
+    fn unpack(&self, rest: u128) -> [u64; STATE_ROWS] {
+        let cell = |row: usize| (rest >> (STATE_BITS * row)) as u64 & ((1 << STATE_BITS) - 1);
+        std::array::from_fn(|row| if row < self.rows { cell(row) } else { 0 })
+    }
+
+    /// Ways to fill `column` from the remaining row sums: the row sums after it, and ln 1 / product of factorials.
+    fn steps(&self, rest: u128, column: usize) -> Vec<(u128, f64)> {
         let mut found = Vec::new();
-        let mut after = rest.to_vec();
+        let mut after = self.unpack(rest);
         self.fill(&mut after, 0, self.columns[column], 0.0, &mut found);
         found
     }
 
-    fn fill(&self, after: &mut Vec<u64>, row: usize, left: u64, ln: f64, found: &mut Vec<(Vec<u64>, f64)>) {
-        if row == after.len() {
-            if left == 0 {
-                found.push((sorted_counts(after), ln));
-            }
+    fn fill(&self, after: &mut [u64; STATE_ROWS], row: usize, left: u64, ln: f64, found: &mut Vec<(u128, f64)>) {
+        if row == self.rows {
+            found.push((pack(&mut after.clone()[..self.rows]), ln));
             return;
         }
-        let room: u64 = after[row + 1..].iter().sum();
+        let room: u64 = after[row + 1..self.rows].iter().sum();
         let available = after[row];
         for cell in left.saturating_sub(room)..=left.min(available) {
             after[row] = available - cell;
@@ -472,29 +506,35 @@ impl Network<'_> {
 
     fn ends(
         &self,
-        rest: &[u64],
+        rest: u128,
         column: usize,
-        known: &mut BTreeMap<(usize, Vec<u64>), Ends>,
+        known: &mut HashMap<(usize, u128), Ends>,
     ) -> Result<Ends, StatisticsError> {
         if column == self.columns.len() {
             return Ok(Ends { most: 0.0, least: 0.0, all: 0.0 });
         }
-        let key = (column, rest.to_vec());
-        if let Some(ends) = known.get(&key) {
+        if let Some(ends) = known.get(&(column, rest)) {
             return Ok(*ends);
         }
         let (mut most, mut least) = (f64::NEG_INFINITY, f64::INFINITY);
-        for (after, ln) in self.steps(rest, column) {
-            let ends = self.ends(&after, column + 1, known)?;
-            most = most.max(ln + ends.most);
-            least = least.min(ln + ends.least);
+        if column + 1 == self.columns.len() {
+            // The last column takes what is left.
+            most = -self.unpack(rest).iter().map(|&n| self.ln_factorial[n as usize]).sum::<f64>();
+            least = most;
+        } else {
+            for (after, ln) in self.steps(rest, column) {
+                let ends = self.ends(after, column + 1, known)?;
+                most = most.max(ln + ends.most);
+                least = least.min(ln + ends.least);
+            }
         }
         // The sum has a closed form: n! / (row sums! column sums!).
-        let left: u64 = rest.iter().sum();
+        let rest_sums = self.unpack(rest);
+        let left: u64 = rest_sums.iter().sum();
         let all = self.ln_factorial[left as usize]
-            - rest.iter().chain(&self.columns[column..]).map(|&n| self.ln_factorial[n as usize]).sum::<f64>();
+            - rest_sums.iter().chain(&self.columns[column..]).map(|&n| self.ln_factorial[n as usize]).sum::<f64>();
         let ends = Ends { most, least, all };
-        known.insert(key, ends);
+        known.insert((column, rest), ends);
         if known.len() > PARTIAL_TABLES_MAX {
             return Err(too_large());
         }

@@ -55,6 +55,14 @@ pub enum CodecError {
     /// A grid that is not one.
     #[error("the grid of the image is unusable")]
     Geometry(#[from] GeometryError),
+    /// A channel that is not in the file.
+    #[error("channel {asked} is asked for (they count from 0), but the file has only {present}")]
+    Channel {
+        /// Asked for.
+        asked: usize,
+        /// Number of channels.
+        present: usize,
+    },
     /// NaN or infinity where Hounsfield units are needed.
     #[error("the voxel at x {x}, y {y}, z {z} is {value}: not a CT value")]
     NotFinite {
@@ -93,6 +101,7 @@ impl Explain for CodecError {
             Self::Gzip(_) => "volume.gzip",
             Self::TooLarge { .. } => "volume.too-large",
             Self::Geometry(_) => "volume.geometry",
+            Self::Channel { .. } => "volume.channel",
             Self::NotFinite { .. } => "volume.not-finite",
             Self::NotALabel { .. } => "volume.not-a-label",
             Self::Shape { .. } => "volume.shape",
@@ -107,6 +116,7 @@ impl Explain for CodecError {
                 "copy or export the file again"
             }
             Self::Geometry(_) => "export the image again with its orientation and spacing",
+            Self::Channel { .. } => "choose a channel of the file",
             Self::NotFinite { .. } => "replace NaN and infinite values, for instance by -1024 HU",
             Self::NotALabel { .. } => "give a label map, not an image or a probability map",
             Self::Shape { .. } => "write the array with the grid it was computed on",
@@ -117,6 +127,12 @@ impl Explain for CodecError {
 /// Reads a NIfTI-1 (`.nii`, `.nii.gz`) or NRRD image, whichever the bytes are.
 pub fn decode_image(bytes: &[u8]) -> Result<Image, CodecError> {
     if bytes.starts_with(b"NRRD") { super::decode_nrrd(bytes) } else { super::decode_nifti(bytes) }
+}
+
+/// Reads a mask of which each voxel may hold several labels (PyRadiomics' `label_channel`): one channel, counted from 0. A file
+/// with a single value per voxel is read as [`decode_image`] does.
+pub fn decode_channel(bytes: &[u8], channel: usize) -> Result<Image, CodecError> {
+    if bytes.starts_with(b"NRRD") { super::nrrd::decode_channel(bytes, channel) } else { super::decode_nifti(bytes) }
 }
 
 /// Pixel types that a file may name; the 64 bit integers become 32 bits where their values allow it.

@@ -13,7 +13,7 @@ mod labels;
 mod nifti;
 mod nrrd;
 
-pub use codec::{CodecError, VOXELS_MAX, decode_image};
+pub use codec::{CodecError, VOXELS_MAX, decode_channel, decode_image};
 pub use geometry::{Geometry, GeometryError};
 pub(crate) use image::for_voxels;
 pub use image::{Image, Scalar, Voxels};

@@ -1,10 +1,11 @@
 //! NRRD with attached voxels, raw or gzip (<https://teem.sourceforge.net/nrrd/format.html>), read as ITK does.
 
 use super::codec::{Claim, CodecError, PixelType, checked};
-use super::{Geometry, Image};
+use super::{Geometry, Image, Scalar, for_voxels};
 use flate2::read::MultiGzDecoder;
 use flate2::{Compression, write::GzEncoder};
 use std::io::Write;
+use ndarray::s;
 
 /// Headers longer than this are refused.
 const HEADER_MAX: usize = 1 << 16;
@@ -19,17 +20,30 @@ fn unsupported(what: impl Into<String>) -> CodecError {
 
 /// Reads a `.nrrd` file. Vector images, more than three dimensions and detached voxels are refused.
 pub fn decode_nrrd(bytes: &[u8]) -> Result<Image, CodecError> {
+    read(bytes, None)
+}
+
+/// Reads one channel of a `.nrrd` file whose first axis are the channels (3D Slicer's overlapping segments); a file without
+/// such an axis has one channel, whichever is asked for.
+pub(super) fn decode_channel(bytes: &[u8], channel: usize) -> Result<Image, CodecError> {
+    read(bytes, Some(channel))
+}
+
+fn read(bytes: &[u8], channel: Option<usize>) -> Result<Image, CodecError> {
     let (text, data) = split(bytes)?;
     let fields = Fields::new(text)?;
-    let dimension: usize = fields.number("dimension")?;
+    let axes: usize = fields.number("dimension")?;
+    let mut kinds: Vec<String> =
+        fields.get("kinds").map(|k| k.split_whitespace().map(str::to_lowercase).collect()).unwrap_or_default();
+    let is_vector = channel.is_some() && kinds.first().is_some_and(|k| ["vector", "list"].contains(&k.as_str()));
+    let dimension = if is_vector { axes.saturating_sub(1) } else { axes };
     if !(2..=3).contains(&dimension) {
-        return Err(unsupported(format!("{dimension} dimensions")));
+        return Err(unsupported(format!("{axes} dimensions")));
     }
-    if let Some(kinds) = fields.get("kinds") {
-        let scalar = ["domain", "space", "time", "none", "???"];
-        if let Some(kind) = kinds.split_whitespace().find(|k| !scalar.contains(&k.to_lowercase().as_str())) {
-            return Err(unsupported(format!("an axis of kind {kind}")));
-        }
+    kinds.drain(..usize::from(is_vector));
+    let scalar = ["domain", "space", "time", "none", "???"];
+    if let Some(kind) = kinds.iter().find(|k| !scalar.contains(&k.as_str())) {
+        return Err(unsupported(format!("an axis of kind {kind}")));
     }
     for field in ["line skip", "lineskip", "byte skip", "byteskip"] {
         if fields.get(field).is_some_and(|v| v.trim() != "0") {
@@ -39,15 +53,24 @@ pub fn decode_nrrd(bytes: &[u8]) -> Result<Image, CodecError> {
     if fields.get("data file").or(fields.get("datafile")).is_some() {
         return Err(unsupported("its voxels in a second file"));
     }
-    let claim =
-        Claim { format: "NRRD", size: size(&fields, dimension)?, pixel: pixel(&fields)?, big_endian: big(&fields)? };
-    let geometry = geometry(&fields, dimension, claim.size)?;
+    let (channels, size) = size(&fields, dimension, is_vector)?;
+    // The channels of a voxel lie side by side, as a row that is so many times longer.
+    let stored = [size[0].saturating_mul(channels), size[1], size[2]];
+    let claim = Claim { format: "NRRD", size: stored, pixel: pixel(&fields)?, big_endian: big(&fields)? };
+    let geometry = geometry(&fields, dimension, size)?;
     let voxels = match fields.required("encoding")?.to_lowercase().as_str() {
         "raw" => claim.read(data, data.len(), false)?,
         "gzip" | "gz" => claim.read(MultiGzDecoder::new(data), data.len(), true)?,
         other => return Err(unsupported(format!("encoding {other}"))),
     };
-    checked(geometry, voxels)
+    match channel.filter(|_| is_vector) {
+        Some(asked) if asked >= channels => Err(CodecError::Channel { asked, present: channels }),
+        Some(asked) => {
+            let one = for_voxels!(&voxels, a => Scalar::voxels(a.slice(s![.., .., asked..;channels]).to_owned()));
+            checked(geometry, one)
+        }
+        None => checked(geometry, voxels),
+    }
 }
 
 /// Writes a `.nrrd` file in the image's pixel type, gzip, in the space that ITK writes (left-posterior-superior).
@@ -144,12 +167,14 @@ fn numbers<T: std::str::FromStr>(text: &str, name: &str) -> Result<Vec<T>, Codec
         .collect()
 }
 
-fn size(fields: &Fields, dimension: usize) -> Result<[usize; 3], CodecError> {
-    let sizes: Vec<usize> = numbers(fields.required("sizes")?, "sizes")?;
+/// Number of channels, and size along x, y, z.
+fn size(fields: &Fields, dimension: usize, is_vector: bool) -> Result<(usize, [usize; 3]), CodecError> {
+    let mut sizes: Vec<usize> = numbers(fields.required("sizes")?, "sizes")?;
+    let channels = if is_vector && !sizes.is_empty() { sizes.remove(0) } else { 1 };
     if sizes.len() != dimension {
         return Err(header_error(format!("{} sizes for {dimension} dimensions", sizes.len())));
     }
-    Ok(std::array::from_fn(|a| sizes.get(a).copied().unwrap_or(1)))
+    Ok((channels, std::array::from_fn(|a| sizes.get(a).copied().unwrap_or(1))))
 }
 
 fn pixel(fields: &Fields) -> Result<PixelType, CodecError> {
@@ -208,7 +233,9 @@ fn geometry(fields: &Fields, dimension: usize, size: [usize; 3]) -> Result<Geome
         None => [1.0, 1.0, 1.0],
         Some(other) => return Err(unsupported(format!("the space {other}"))),
     };
-    let axes = vectors(directions, "space directions")?;
+    // An axis of channels comes first and has no direction.
+    let directions = directions.trim_start();
+    let axes = vectors(directions.strip_prefix("none").unwrap_or(directions), "space directions")?;
     if axes.len() != dimension || axes.iter().any(|v| v.len() != dimension) {
         return Err(header_error(format!("space directions are not {dimension} vectors of {dimension}")));
     }
@@ -254,6 +281,22 @@ mod tests {
         assert_eq!(image.geometry.origin_mm, [-1.0, -2.0, 3.0]);
         assert_eq!(image.geometry.spacing_mm, [0.5, 2.0, 3.0]);
         assert_eq!(image.geometry.direction, [[-1.0, 0.0, 0.0], [0.0, -1.0, 0.0], [0.0, 0.0, 1.0]]);
+    }
+
+    #[test]
+    fn a_channel_is_read_alone() {
+        let vector = file(&[
+            ("dimension: 3", "dimension: 4"),
+            ("sizes: 3 2 1", "sizes: 3 1 2 1"),
+            ("(0.5,0,0) (", "none (0.5,0,0) ("),
+            ("kinds: domain", "kinds: vector domain"),
+        ]);
+        let image = decode_channel(&vector, 1).unwrap();
+        assert_eq!(image.voxels, Voxels::I16(ndarray::arr3(&[[[2], [5]]])));
+        assert_eq!(image.geometry.spacing_mm, [0.5, 2.0, 3.0]);
+        assert!(decode_channel(&vector, 3).unwrap_err().to_string().contains("only 3"));
+        assert!(decode_nrrd(&vector).is_err());
+        assert_eq!(decode_channel(&file(&[]), 7).unwrap().voxels, decode_nrrd(&file(&[])).unwrap().voxels);
     }
 
     #[test]

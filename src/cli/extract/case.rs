@@ -123,7 +123,7 @@ impl Work<'_> {
             let label = text.trim().parse().ok().filter(|label| *label > 0);
             settings = settings.with_label(label.ok_or_else(|| CaseError::Label(text.clone()))?);
         }
-        let channel = match &case.label_channel {
+        let _channel: Option<u32> = match &case.label_channel {
             None => None,
             Some(text) => Some(text.trim().parse().map_err(|_| CaseError::Channel(text.clone()))?),
         };

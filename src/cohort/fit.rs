@@ -1,0 +1,835 @@
+//! The analysis from texts to results, step by step.
+
+use super::describe::{PriorCorrection, SampleSize, TableOneRow, log_odds, sample_size, table_one};
+use super::harmonize::{Harmonized, harmonize};
+use super::join::{Cohort, Flow, Texts};
+use super::models::{ClinicalSelection, Design, Model, fit_cox, profile_limits};
+use super::nomogram_axes::{AxisTerm, Nomogram, NomogramInput, ScaleAxis, axis_values};
+use super::procedure::{Procedure, Setting, run, run_models, training};
+use super::reduce::{Patients, Ranked};
+use super::resample::{Bootstrap, LearningPoint, bootstrap, learning_curve};
+use super::spec::{CutOffRule, Family, Icc, Kind, Spec};
+use super::validate::{AucComparison, NetBenefit, Performance, Scored, SurvivalGroups};
+use super::{CohortError, validate};
+use crate::statistics::reliability::{IccForm, MeanSquares};
+use crate::statistics::selection::RankedColumns;
+use crate::statistics::time_dependent::Censoring;
+use crate::statistics::{attribution, competing, cut_off, roc};
+use ndarray::{Array1, Array2, Axis};
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+
+/// An AUC above this in training is hard to believe of a risk that lies in the future.
+const AUC_PLAUSIBLE: f64 = 0.95;
+/// A single feature with at least this AUC is more likely the outcome in disguise.
+const AUC_LEAK: f64 = 0.98;
+
+/// A finished analysis.
+#[derive(Debug, Clone)]
+pub struct Fitted {
+    /// The specification.
+    pub spec: Spec,
+    /// All patients.
+    pub cohort: Cohort,
+    /// Features as they entered the model (harmonized if that was wanted).
+    pub features: Array2<f64>,
+    /// ComBat, if that was wanted.
+    pub harmonized: Option<Harmonized>,
+    /// Clinical columns.
+    pub design: Design,
+    /// Training patients with their folds.
+    pub training: Patients,
+    /// Features that are stable.
+    pub stable: Vec<usize>,
+    /// Everything fitted.
+    pub procedure: Procedure,
+    /// Axes of the main model.
+    pub nomogram: Option<(Nomogram, Vec<ScaleAxis>)>,
+    /// SHAP values of the main model.
+    pub shap: Shap,
+    /// Every number of the report.
+    pub results: Results,
+}
+
+/// SHAP values in log odds: coefficient times distance from the training mean.
+#[derive(Debug, Clone)]
+pub struct Shap {
+    /// Name of each contribution: clinical columns, then features.
+    pub names: Vec<String>,
+    /// Shape (patients, contributions).
+    pub values: Array2<f64>,
+    /// What the contributions come from, for colors. Shape (patients, contributions).
+    pub inputs: Array2<f64>,
+    /// Mean linear predictor in training, to which they add up.
+    pub base: f64,
+}
+
+/// Every number of the analysis (`results.json`, `metwatch.cohort/1`).
+#[derive(Debug, Clone, Serialize)]
+pub struct Results {
+    /// `metwatch.cohort/1`.
+    pub schema: &'static str,
+    /// [`crate::DISCLAIMER`].
+    pub disclaimer: &'static str,
+    /// Version of metwatch.
+    pub version: &'static str,
+    /// Title of the study.
+    pub title: String,
+    /// The event.
+    pub outcome: String,
+    /// Whether no patient is behind the data.
+    pub simulated: bool,
+    /// Whether the combined model was fitted on in-sample rad-scores.
+    pub paper_mode: bool,
+    /// Seed of folds and resampling.
+    pub seed: u64,
+    /// sha256 of each table by name, and of the specification.
+    pub inputs: Vec<(String, String)>,
+    /// Who came in and who was left out.
+    pub flow: Flow,
+    /// Headings of table one.
+    pub table_one_groups: Vec<String>,
+    /// Table one.
+    pub table_one: Vec<TableOneRow>,
+    /// The way of the features.
+    pub features: FeatureResults,
+    /// The penalized model.
+    pub penalized: Option<PenalizedResults>,
+    /// Selection of clinical values.
+    pub clinical_selection: ClinicalSelection,
+    /// The models.
+    pub models: Vec<Model>,
+    /// Each model in each part.
+    pub performance: Vec<Performance>,
+    /// The main model in each center.
+    pub by_center: Vec<Performance>,
+    /// The main model in each subgroup of the validation patients.
+    pub by_subgroup: Vec<Performance>,
+    /// The main model fitted the other way (paper mode or not).
+    pub other_way: Vec<Performance>,
+    /// DeLong tests, NRI and IDI.
+    pub comparisons: Vec<AucComparison>,
+    /// Cut-off of the main model.
+    pub cut_off: Option<CutOff>,
+    /// Survival of the risk groups.
+    pub survival_groups: Vec<SurvivalGroups>,
+    /// Decision curves.
+    pub decision_curves: Vec<NetBenefit>,
+    /// Cumulative incidence by risk group.
+    pub competing: Vec<CompetingResult>,
+    /// Optimism of the whole procedure.
+    pub bootstrap: Option<Bootstrap>,
+    /// Performance over training size.
+    pub learning_curve: Vec<LearningPoint>,
+    /// Needed patients.
+    pub sample_size: Option<SampleSize>,
+    /// Correction to the local incidence.
+    pub prior: Option<PriorCorrection>,
+    /// Mean |SHAP| in training, largest first.
+    pub shap_importance: Vec<(String, f64)>,
+    /// Axes of the nomogram.
+    pub nomogram: Vec<NomogramAxis>,
+    /// What the analysis noticed about itself.
+    pub warnings: Vec<String>,
+}
+
+/// Ticks of a nomogram axis.
+#[derive(Debug, Clone, Serialize)]
+pub struct NomogramAxis {
+    /// Name.
+    pub name: String,
+    /// Labels.
+    pub labels: Vec<String>,
+    /// Points.
+    pub points: Vec<f64>,
+}
+
+/// The way of the features through the filters; names in the order of the table.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct FeatureResults {
+    /// (step, features left).
+    pub steps: Vec<(String, usize)>,
+    /// (feature, ICC), absent where it could not be computed.
+    pub icc: Vec<(String, Option<f64>)>,
+    /// (feature, p) of the stable ones.
+    pub p: Vec<(String, f64)>,
+    /// After the univariable filter.
+    pub after_univariable: Vec<String>,
+    /// After the correlation filter.
+    pub after_correlation: Vec<String>,
+    /// After mRMR.
+    pub after_mrmr: Vec<String>,
+}
+
+/// The penalized model.
+#[derive(Debug, Clone, Serialize)]
+pub struct PenalizedResults {
+    /// `binomial` or `cox`.
+    pub family: &'static str,
+    /// Penalties, decreasing.
+    pub lambda: Vec<f64>,
+    /// Cross-validated deviance.
+    pub mean: Vec<f64>,
+    /// Its standard error.
+    pub standard_error: Vec<f64>,
+    /// Coefficients that are not 0.
+    pub nonzero: Vec<usize>,
+    /// Explained share of the deviance.
+    pub deviance_ratio: Vec<f64>,
+    /// Worst violation of the optimality conditions relative to lambda.
+    pub optimality: f64,
+    /// Index of the smallest deviance.
+    pub index_min: usize,
+    /// Index of the largest penalty within one standard error.
+    pub index_1se: usize,
+    /// Index taken.
+    pub index: usize,
+    /// Intercept of the rad-score.
+    pub intercept: f64,
+    /// Features of the rad-score.
+    pub coefficients: Vec<RadTerm>,
+    /// Fold of each training patient, from 0.
+    pub folds: Vec<usize>,
+}
+
+/// A feature of the rad-score: coefficient x (value - center) / scale.
+#[derive(Debug, Clone, Serialize)]
+pub struct RadTerm {
+    /// Feature.
+    pub name: String,
+    /// Log odds per SD.
+    pub coefficient: f64,
+    /// Training mean.
+    pub center: f64,
+    /// Training SD (n - 1).
+    pub scale: f64,
+}
+
+/// The cut-off of the main model.
+#[derive(Debug, Clone, Serialize)]
+pub struct CutOff {
+    /// `youden` or `maxstat`.
+    pub rule: &'static str,
+    /// High from this linear predictor on.
+    pub lp: f64,
+    /// The same as a probability.
+    pub probability: f64,
+    /// Sensitivity in training.
+    pub sensitivity: f64,
+    /// Specificity in training.
+    pub specificity: f64,
+    /// Corrected p-value (Lausen and Schumacher 1992) of a maximally selected statistic.
+    pub p: Option<f64>,
+}
+
+/// Cumulative incidence of the event where another can come first.
+#[derive(Debug, Clone, Serialize)]
+pub struct CompetingResult {
+    /// Part.
+    pub part: String,
+    /// Gray's test of the risk groups: chi-squared and p.
+    pub gray: Option<[f64; 2]>,
+    /// (months, incidence) at the horizons: low risk, high risk.
+    pub incidence: [Vec<(u32, f64)>; 2],
+}
+
+/// Runs the whole analysis. `progress` hears (step, share of the step from 0 to 1).
+pub fn fit(
+    spec: &Spec,
+    spec_text: &str,
+    texts: &Texts,
+    progress: &(dyn Fn(&'static str, f64) + Sync),
+) -> Result<Fitted, CohortError> {
+    progress("reading", 0.0);
+    let cohort = Cohort::join(spec, texts)?;
+    let mut warnings = cohort.notes.clone();
+    progress("stability", 0.0);
+    let icc = stability(spec, &cohort)?;
+    let stable: Vec<usize> = (0..cohort.feature_names.len())
+        .filter(|i| match (&icc, spec.filters.icc_min) {
+            (Some(icc), Some(limit)) => icc[*i].is_some_and(|v| v >= limit),
+            _ => true,
+        })
+        .collect();
+    let (features, harmonized) = harmonize(spec, &cohort)?;
+    let design = Design::new(&cohort.terms, cohort.part.len());
+    let of_training = features.select(Axis(0), &cohort.rows(0)).select(Axis(1), &stable);
+    let columns = RankedColumns::new(of_training.view()).map_err(CohortError::at("ranking the features"))?;
+    let ranked = Ranked { columns, event: cohort.rows(0).iter().map(|r| cohort.event[*r]).collect() };
+    let setting =
+        Setting { spec, cohort: &cohort, features: features.view(), design: &design, stable: &stable, ranked: &ranked };
+    let patients = training(setting);
+    progress("fitting", 0.0);
+    let mut procedure = run(setting, &patients)?;
+    if procedure.models.is_empty() {
+        return Err(CohortError::TooLittle {
+            what: "neither a clinical value nor a feature passed the selection, so there is no model".into(),
+        });
+    }
+    if procedure.reduction.is_none() && !cohort.feature_names.is_empty() {
+        warnings.push("No feature passed the filters and got a coefficient: there is no radiomic model.".into());
+    }
+    complete_models(setting, &patients, &mut procedure)?;
+    progress("validating", 0.0);
+    let scored = |model: &Model, part: usize| {
+        Scored::new(&cohort, &cohort.parts[part], &cohort.rows(part), &model.lp, part == 0)
+    };
+    let main = procedure.main().ok_or_else(|| CohortError::TooLittle { what: "there is no model".into() })?.clone();
+    let cut_off = cut_off_of(spec, &scored(&main, 0))?;
+    let censoring = match &cohort.time {
+        Some(time) => {
+            let time: Vec<f64> = patients.rows.iter().map(|r| time[*r]).collect();
+            let codes: Vec<u8> = patients.event.iter().map(|e| u8::from(*e)).collect();
+            Censoring::new(&time, &codes).ok()
+        }
+        None => None,
+    };
+    let months = &spec.validation.horizon_months;
+    let with_censoring = censoring.as_ref().map(|c| (c, months.as_slice()));
+    let mut results = Results {
+        schema: "metwatch.cohort/1",
+        disclaimer: crate::DISCLAIMER,
+        version: env!("CARGO_PKG_VERSION"),
+        title: spec.study.title.clone(),
+        outcome: spec.study.outcome.clone(),
+        simulated: spec.study.simulated,
+        paper_mode: spec.analysis.paper_mode,
+        seed: spec.analysis.seed,
+        inputs: hashes(spec_text, texts),
+        flow: cohort.flow.clone(),
+        table_one_groups: Vec::new(),
+        table_one: Vec::new(),
+        features: feature_results(&cohort, &stable, &procedure, icc.as_deref()),
+        penalized: penalized_results(spec, &cohort, &procedure, &patients),
+        clinical_selection: procedure.selection.clone(),
+        models: procedure.models.clone(),
+        performance: Vec::new(),
+        by_center: Vec::new(),
+        by_subgroup: Vec::new(),
+        other_way: Vec::new(),
+        comparisons: Vec::new(),
+        survival_groups: Vec::new(),
+        decision_curves: Vec::new(),
+        competing: Vec::new(),
+        bootstrap: None,
+        learning_curve: Vec::new(),
+        sample_size: None,
+        prior: None,
+        shap_importance: Vec::new(),
+        nomogram: Vec::new(),
+        warnings: Vec::new(),
+        cut_off: Some(cut_off.clone()),
+    };
+    (results.table_one_groups, results.table_one) = table_one(&cohort);
+    for part in 0..cohort.parts.len() {
+        for model in &procedure.models {
+            let cut = (model.name == main.name).then_some(cut_off.lp);
+            results.performance.push(validate::performance(&model.name, &scored(model, part), cut, with_censoring)?);
+            results.decision_curves.push(validate::net_benefit(&model.name, &scored(model, part))?);
+        }
+        for other in procedure.models.iter().filter(|m| m.name != main.name) {
+            let names = [main.name.as_str(), other.name.as_str()];
+            results.comparisons.extend(validate::compare(names, &scored(&main, part), &scored(other, part))?);
+        }
+        results.survival_groups.extend(validate::survival_groups(&scored(&main, part), cut_off.lp)?);
+        results.competing.extend(competing_result(spec, &cohort, &main, part, cut_off.lp));
+    }
+    (results.by_center, results.by_subgroup) = groups(&cohort, &main, cut_off.lp)?;
+    results.other_way = other_way(setting, &patients, &procedure)?;
+    results.sample_size = planned_size(&cohort, &design, &stable, &patients, &main);
+    results.prior = prior(spec, &cohort, &patients, &main);
+    if spec.validation.learning_curve && cohort.parts.len() > 1 {
+        progress("learning curve", 0.0);
+        results.learning_curve = learning_curve(setting, &patients);
+    }
+    if spec.validation.bootstrap > 0 {
+        results.bootstrap = bootstrap(setting, &procedure, &patients, &|share| progress("bootstrap", share));
+    }
+    let shap = shap_values(&cohort, &features, &design, &patients, &procedure, &main)?;
+    results.shap_importance = importance(&shap, &patients);
+    let nomogram = nomogram_of(spec, &cohort, &design, &procedure, &main, &patients);
+    results.nomogram = nomogram.iter().flat_map(|(n, scales)| axes(n, scales)).collect();
+    warnings.extend(warn(&cohort, &features, &stable, &patients, &procedure, &results));
+    results.warnings = warnings;
+    Ok(Fitted {
+        spec: spec.clone(),
+        features,
+        harmonized,
+        design,
+        training: patients,
+        stable,
+        procedure,
+        nomogram,
+        shap,
+        results,
+        cohort,
+    })
+}
+
+/// sha256 of every table and of the specification.
+fn hashes(spec_text: &str, texts: &Texts) -> Vec<(String, String)> {
+    let hex = |text: &str| Sha256::digest(text.as_bytes()).iter().map(|b| format!("{b:02x}")).collect::<String>();
+    let mut all = vec![("specification".to_owned(), hex(spec_text))];
+    all.extend(texts.iter().map(|(name, text)| (name.clone(), hex(text))));
+    all
+}
+
+/// ICC of every feature between the two segmentations; `None` without a second one.
+fn stability(spec: &Spec, cohort: &Cohort) -> Result<Option<Vec<Option<f64>>>, CohortError> {
+    let (Some([first, second]), Some(_)) = (&cohort.repeats, spec.filters.icc_min) else { return Ok(None) };
+    use rayon::prelude::*;
+    let one = |j: usize| {
+        let both = first.column(j).into_iter().zip(second.column(j)).filter(|(a, b)| a.is_finite() && b.is_finite());
+        let pairs: Vec<[f64; 2]> = both.map(|(a, b)| [*a, *b]).collect();
+        let ratings = Array2::from_shape_fn((pairs.len(), 2), |(i, k)| pairs[i][k]);
+        let form = match spec.filters.icc {
+            Icc::Agreement => IccForm::Agreement,
+            Icc::Consistency => IccForm::Consistency,
+        };
+        MeanSquares::new(ratings.view()).ok()?.value(form)
+    };
+    Ok(Some((0..first.ncols()).into_par_iter().map(one).collect()))
+}
+
+/// Profile limits and proportional hazards, which only the final models get.
+fn complete_models(setting: Setting, patients: &Patients, procedure: &mut Procedure) -> Result<(), CohortError> {
+    let Setting { spec, cohort, design, .. } = setting;
+    let y = patients.y();
+    let score: Option<Vec<f64>> = procedure.reduction.as_ref().map(|r| {
+        if spec.analysis.paper_mode {
+            patients.rows.iter().map(|row| r.score[*row]).collect()
+        } else {
+            r.out_of_fold.clone()
+        }
+    });
+    for model in &mut procedure.models {
+        let rad_score = score.as_deref().filter(|_| model.with_rad_score);
+        let training = super::models::Training { rows: &patients.rows, y: &y, rad_score };
+        model.profile = profile_limits(model, design, training);
+        model.cox = fit_cox(model, design, cohort, training, &spec.validation.horizon_months)?;
+    }
+    Ok(())
+}
+
+fn feature_results(
+    cohort: &Cohort,
+    stable: &[usize],
+    procedure: &Procedure,
+    icc: Option<&[Option<f64>]>,
+) -> FeatureResults {
+    let name = |i: &usize| cohort.feature_names[*i].clone();
+    let mut found = FeatureResults::default();
+    if cohort.feature_names.is_empty() {
+        return found;
+    }
+    found.steps.push(("measured".into(), cohort.feature_names.len()));
+    if let Some(icc) = icc {
+        found.steps.push(("stable".into(), stable.len()));
+        found.icc = cohort.feature_names.iter().cloned().zip(icc.iter().copied()).collect();
+    }
+    if let Some(reduction) = &procedure.reduction {
+        found.steps.push(("univariable filter".into(), reduction.univariable.len()));
+        found.steps.push(("correlation filter".into(), reduction.uncorrelated.len()));
+        if reduction.offered.len() < reduction.uncorrelated.len() {
+            found.steps.push(("mRMR".into(), reduction.offered.len()));
+        }
+        found.steps.push(("coefficient".into(), reduction.selected.len()));
+        found.p = stable.iter().map(name).zip(reduction.p.iter().copied()).collect();
+        found.after_univariable = reduction.univariable.iter().map(name).collect();
+        found.after_correlation = reduction.uncorrelated.iter().map(name).collect();
+        found.after_mrmr = reduction.offered.iter().map(name).collect();
+    }
+    found
+}
+
+fn penalized_results(
+    spec: &Spec,
+    cohort: &Cohort,
+    procedure: &Procedure,
+    patients: &Patients,
+) -> Option<PenalizedResults> {
+    let reduction = procedure.reduction.as_ref()?;
+    let cv = &reduction.cv;
+    Some(PenalizedResults {
+        family: if spec.penalized.family == Family::Cox { "cox" } else { "binomial" },
+        lambda: cv.path.lambdas.clone(),
+        mean: cv.mean.clone(),
+        standard_error: cv.standard_error.clone(),
+        nonzero: cv.path.counts(),
+        deviance_ratio: cv.path.deviance_ratios.clone(),
+        optimality: cv.path.optimality.iter().copied().fold(0.0, f64::max),
+        index_min: cv.index_min,
+        index_1se: cv.index_1se,
+        index: reduction.index,
+        intercept: reduction.intercept,
+        coefficients: reduction
+            .selected
+            .iter()
+            .map(|(k, coefficient)| RadTerm {
+                name: cohort.feature_names[reduction.offered[*k]].clone(),
+                coefficient: *coefficient,
+                center: reduction.center[*k],
+                scale: reduction.scale[*k],
+            })
+            .collect(),
+        folds: patients.folds.clone(),
+    })
+}
+
+fn cut_off_of(spec: &Spec, training: &Scored) -> Result<CutOff, CohortError> {
+    let at = || CohortError::at("the cut-off");
+    let (lp, sensitivity, specificity) = validate::youden(training).map_err(at())?;
+    let probability = crate::statistics::logistic::probability;
+    let by_youden = CutOff { rule: "youden", lp, probability: probability(lp), sensitivity, specificity, p: None };
+    let (CutOffRule::Maxstat, Some(time)) = (spec.validation.cut_off, &training.time) else { return Ok(by_youden) };
+    let found = cut_off::cut_off(time, &training.codes(), &training.lp, (0.1, 0.9)).map_err(at())?;
+    // Patients up to the cut-off are the lower group, ours is high from the threshold on: the next larger predictor.
+    let next = training.lp.iter().copied().filter(|v| *v > found.cut_off).fold(f64::INFINITY, f64::min);
+    let lp = if next.is_finite() { (found.cut_off + next) / 2.0 } else { found.cut_off };
+    let table = roc::Classification::at(&training.event, &training.lp, lp, roc::Direction::CasesHigher).map_err(at())?;
+    Ok(CutOff {
+        rule: "maxstat",
+        lp,
+        probability: probability(lp),
+        sensitivity: table.sensitivity().unwrap_or(0.0),
+        specificity: table.specificity().unwrap_or(0.0),
+        p: Some(found.p_lausen_1992),
+    })
+}
+
+fn competing_result(spec: &Spec, cohort: &Cohort, main: &Model, part: usize, cut: f64) -> Option<CompetingResult> {
+    spec.outcome.competing_code?;
+    let time = cohort.time.as_ref()?;
+    let rows = cohort.rows(part);
+    let times: Vec<f64> = rows.iter().map(|r| time[*r]).collect();
+    let states: Vec<u8> = rows.iter().map(|r| cohort.state[*r]).collect();
+    let group: Vec<usize> = rows.iter().map(|r| usize::from(main.lp[*r] >= cut)).collect();
+    let gray = competing::gray_test(&times, &states, &group, None, 1, 0.0).ok().map(|t| [t.chi_squared, t.p]);
+    let incidence = [0, 1].map(|wanted| {
+        let of: Vec<usize> = (0..rows.len()).filter(|i| group[*i] == wanted).collect();
+        let pick_time: Vec<f64> = of.iter().map(|i| times[*i]).collect();
+        let pick_state: Vec<u8> = of.iter().map(|i| states[*i]).collect();
+        let curve = competing::cumulative_incidence(&pick_time, &pick_state, 1).ok();
+        let months = spec.validation.horizon_months.iter();
+        months.filter_map(|m| Some((*m, curve.as_ref()?.at(f64::from(*m))?.0))).collect()
+    });
+    Some(CompetingResult { part: cohort.parts[part].clone(), gray, incidence })
+}
+
+/// The main model by center (all parts), and by subgroup among the validation patients.
+fn groups(cohort: &Cohort, main: &Model, cut: f64) -> Result<(Vec<Performance>, Vec<Performance>), CohortError> {
+    let mut by_center = Vec::new();
+    let of = |rows: Vec<usize>, name: String| {
+        let scored = Scored::new(cohort, &name, &rows, &main.lp, false);
+        validate::performance(&main.name, &scored, Some(cut), None)
+    };
+    if let Some(center) = &cohort.center {
+        for part in 0..cohort.parts.len() {
+            let mut names: Vec<&String> = cohort.rows(part).iter().map(|r| &center[*r]).collect();
+            names.sort();
+            names.dedup();
+            for name in names {
+                let rows: Vec<usize> = cohort.rows(part).into_iter().filter(|r| &center[*r] == name).collect();
+                by_center.push(of(rows, format!("{}, center {name}", cohort.parts[part]))?);
+            }
+        }
+    }
+    let mut by_subgroup = Vec::new();
+    let validation: Vec<usize> = (0..cohort.part.len()).filter(|r| cohort.part[*r] != 0).collect();
+    for (column, values) in &cohort.subgroups {
+        let mut classes: Vec<&String> = validation.iter().filter_map(|r| values[*r].as_ref()).collect();
+        classes.sort();
+        classes.dedup();
+        // A column of numbers would give a subgroup for each patient.
+        for class in classes.into_iter().take(12) {
+            let rows = validation.iter().copied().filter(|r| values[*r].as_ref() == Some(class)).collect();
+            by_subgroup.push(of(rows, format!("{column} {class}"))?);
+        }
+    }
+    Ok((by_center, by_subgroup))
+}
+
+/// The main model fitted on the other kind of rad-scores, to show what that choice does.
+fn other_way(setting: Setting, patients: &Patients, fitted: &Procedure) -> Result<Vec<Performance>, CohortError> {
+    let mut spec = setting.spec.clone();
+    spec.analysis.paper_mode = !spec.analysis.paper_mode;
+    let procedure = run_models(Setting { spec: &spec, ..setting }, patients, fitted.reduction.clone())?;
+    let Some(main) = procedure.main().filter(|m| m.with_rad_score) else { return Ok(Vec::new()) };
+    let cohort = setting.cohort;
+    (0..cohort.parts.len())
+        .map(|part| {
+            let scored = Scored::new(cohort, &cohort.parts[part], &cohort.rows(part), &main.lp, part == 0);
+            validate::performance(&main.name, &scored, None, None)
+        })
+        .collect()
+}
+
+fn planned_size(
+    cohort: &Cohort,
+    design: &Design,
+    stable: &[usize],
+    patients: &Patients,
+    main: &Model,
+) -> Option<SampleSize> {
+    let n = patients.rows.len();
+    let events = patients.event.iter().filter(|e| **e).count();
+    let share = events as f64 / n as f64;
+    let null = -2.0 * (events as f64 * share.ln() + (n - events) as f64 * (1.0 - share).ln());
+    let parameters = design.names.len() + usize::from(!cohort.feature_names.is_empty());
+    let deviance = main.aic - 2.0 * main.coefficients.len() as f64;
+    let r2 = 1.0 - ((deviance - null) / n as f64).exp();
+    sample_size(design.names.len() + stable.len(), parameters, n, events, r2)
+}
+
+fn prior(spec: &Spec, cohort: &Cohort, patients: &Patients, main: &Model) -> Option<PriorCorrection> {
+    let local = spec.validation.local_incidence?;
+    let share = patients.event.iter().filter(|e| **e).count() as f64 / patients.rows.len() as f64;
+    let shift = log_odds(local) - log_odds(share);
+    let last = cohort.parts.len() - 1;
+    let rows: Vec<usize> = (0..cohort.part.len()).filter(|r| cohort.part[*r] != 0 || last == 0).collect();
+    let mean = |shift: f64| {
+        let risks = rows.iter().map(|r| crate::statistics::logistic::probability(main.lp[*r] + shift));
+        risks.sum::<f64>() / rows.len() as f64
+    };
+    Some(PriorCorrection {
+        training_incidence: share,
+        local_incidence: local,
+        shift,
+        mean_risk: [mean(0.0), mean(shift)],
+    })
+}
+
+fn shap_values(
+    cohort: &Cohort,
+    features: &Array2<f64>,
+    design: &Design,
+    patients: &Patients,
+    procedure: &Procedure,
+    main: &Model,
+) -> Result<Shap, CohortError> {
+    let columns = design.columns_of(&main.terms);
+    let mut names: Vec<String> = Vec::new();
+    let mut parts: Vec<(f64, Vec<f64>)> = Vec::new();
+    for (index, column) in columns.iter().enumerate() {
+        names.push(label_of(cohort, &design.names[*column]));
+        parts.push((main.coefficients[index + 1], design.x.column(*column).to_vec()));
+    }
+    if let (true, Some(reduction)) = (main.with_rad_score, &procedure.reduction) {
+        let weight = main.coefficients[main.coefficients.len() - 1];
+        for (k, coefficient) in &reduction.selected {
+            let feature = reduction.offered[*k];
+            names.push(cohort.feature_names[feature].clone());
+            parts.push((weight * coefficient / reduction.scale[*k], features.column(feature).to_vec()));
+        }
+    }
+    let inputs = Array2::from_shape_fn((cohort.part.len(), parts.len()), |(row, j)| parts[j].1[row]);
+    let weights: Array1<f64> = parts.iter().map(|(weight, _)| *weight).collect();
+    let means = inputs.select(Axis(0), &patients.rows).mean_axis(Axis(0)).unwrap_or_else(|| Array1::zeros(parts.len()));
+    // What does not depend on the inputs: the linear predictor of anybody less the weighted inputs.
+    let constant = main.lp[0] - inputs.row(0).dot(&weights);
+    let found = attribution::linear(constant, weights.view(), means.view(), inputs.view());
+    let found = found.map_err(CohortError::at("SHAP values"))?;
+    Ok(Shap { names, values: found.values, inputs, base: found.base })
+}
+
+/// The label of the term to which a column belongs.
+pub(super) fn label_of(cohort: &Cohort, column: &str) -> String {
+    for term in &cohort.terms {
+        if let Some(index) = term.columns().iter().position(|c| c == column) {
+            let label = term.candidate.label();
+            return match term.candidate.kind {
+                Kind::Log => format!("ln {label}"),
+                Kind::Factor => format!("{label}: {}", term.candidate.levels[index + 1]),
+                Kind::Spline => format!("{label}{}", "′".repeat(index)),
+                _ => label.to_owned(),
+            };
+        }
+    }
+    column.to_owned()
+}
+
+fn importance(shap: &Shap, patients: &Patients) -> Vec<(String, f64)> {
+    let mean =
+        |j: usize| patients.rows.iter().map(|r| shap.values[[*r, j]].abs()).sum::<f64>() / patients.rows.len() as f64;
+    let mut all: Vec<(String, f64)> = shap.names.iter().enumerate().map(|(j, n)| (n.clone(), mean(j))).collect();
+    all.sort_by(|a, b| b.1.total_cmp(&a.1));
+    all
+}
+
+/// Axes of the main model over its clinical terms and the rad-score, with risk and survival scales.
+fn nomogram_of(
+    spec: &Spec,
+    cohort: &Cohort,
+    design: &Design,
+    procedure: &Procedure,
+    main: &Model,
+    patients: &Patients,
+) -> Option<(Nomogram, Vec<ScaleAxis>)> {
+    let mut terms = Vec::new();
+    let mut next = 1;
+    for index in &main.terms {
+        let term = &cohort.terms[*index];
+        let candidate = &term.candidate;
+        let own = &main.coefficients[next..next + design.groups[*index].len()];
+        next += own.len();
+        let raw: Vec<f64> = patients.rows.iter().map(|r| term.raw[*r]).collect();
+        let axis = match candidate.kind {
+            Kind::Continuous | Kind::Ordinal | Kind::Indicator => {
+                AxisTerm::Numeric { coefficient: own[0], log: false, ticks: axis_values(&raw) }
+            }
+            Kind::Log => AxisTerm::Numeric { coefficient: own[0], log: true, ticks: log_ticks(&raw) },
+            Kind::Spline => {
+                AxisTerm::Spline { coefficients: own.to_vec(), knots: term.knots.clone(), ticks: axis_values(&raw) }
+            }
+            Kind::Cut => {
+                let at = super::format_number(candidate.at.unwrap_or(0.0));
+                AxisTerm::Factor { levels: vec![(format!("< {at}"), 0.0), (format!("≥ {at}"), own[0])] }
+            }
+            Kind::Factor => {
+                let effects = std::iter::once(0.0).chain(own.iter().copied());
+                AxisTerm::Factor { levels: candidate.levels.iter().cloned().zip(effects).collect() }
+            }
+        };
+        let unit = if candidate.unit.is_empty() || candidate.unit == "yes/no" {
+            String::new()
+        } else {
+            format!(" ({})", candidate.unit)
+        };
+        let axis = match axis {
+            AxisTerm::Numeric { coefficient, log: false, ticks } if ticks == [0.0, 1.0] => {
+                AxisTerm::Factor { levels: vec![("no".into(), 0.0), ("yes".into(), coefficient)] }
+            }
+            other => other,
+        };
+        terms.push((format!("{}{unit}", candidate.label()), axis));
+    }
+    if let (true, Some(reduction)) = (main.with_rad_score, &procedure.reduction) {
+        let score: Vec<f64> = if spec.analysis.paper_mode {
+            patients.rows.iter().map(|r| reduction.score[*r]).collect()
+        } else {
+            reduction.out_of_fold.clone()
+        };
+        let coefficient = main.coefficients[main.coefficients.len() - 1];
+        terms.push(("Rad-score".into(), AxisTerm::Numeric { coefficient, log: false, ticks: axis_values(&score) }));
+    }
+    let lps = patients.rows.iter().map(|r| main.lp[*r]);
+    let (low, high) = lps.fold((f64::INFINITY, f64::NEG_INFINITY), |(a, b), v| (a.min(v), b.max(v)));
+    let nomogram = Nomogram::new(&NomogramInput { terms, intercept: main.coefficients[0], lp_range: [low, high] })?;
+    let at = [0.01, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99];
+    let mut scales = vec![nomogram.scale("Risk", &at, crate::statistics::logistic::probability)];
+    if let Some(prior) = prior(spec, cohort, patients, main) {
+        let name = format!("Risk at {:.0} % incidence", prior.local_incidence * 100.0);
+        scales.push(nomogram.scale(&name, &at, |lp| crate::statistics::logistic::probability(lp + prior.shift)));
+    }
+    Some((nomogram, scales))
+}
+
+/// Round values of a logarithmic axis: 1, 2 and 5 in each decade that the data reach.
+fn log_ticks(values: &[f64]) -> Vec<f64> {
+    let (low, high) = values.iter().fold((f64::INFINITY, 0.0f64), |(a, b), v| (a.min(*v), b.max(*v)));
+    let decades = (low.log10().floor() as i32)..=(high.log10().ceil() as i32);
+    let all: Vec<f64> = decades.flat_map(|d| [1.0, 2.0, 5.0].map(|m| m * 10f64.powi(d))).collect();
+    let first = all.partition_point(|v| *v <= low).saturating_sub(1);
+    let last = all.partition_point(|v| *v < high).min(all.len() - 1);
+    all[first..=last].to_vec()
+}
+
+fn axes(nomogram: &Nomogram, scales: &[ScaleAxis]) -> Vec<NomogramAxis> {
+    let of_scale = |s: &ScaleAxis| NomogramAxis {
+        name: s.name.clone(),
+        labels: s.values.iter().map(|v| super::format_number(*v)).collect(),
+        points: s.points.clone(),
+    };
+    let axes = nomogram.axes.iter().map(|a| NomogramAxis {
+        name: a.name.clone(),
+        labels: a.labels.clone(),
+        points: a.points.clone(),
+    });
+    axes.chain(std::iter::once(&nomogram.lp).chain(scales).map(of_scale)).collect()
+}
+
+/// What the analysis notices about itself.
+fn warn(
+    cohort: &Cohort,
+    features: &Array2<f64>,
+    stable: &[usize],
+    patients: &Patients,
+    procedure: &Procedure,
+    results: &Results,
+) -> Vec<String> {
+    let mut warnings = Vec::new();
+    let training_part = &cohort.parts[0];
+    let auc = |event: &[bool], values: &[f64]| roc::auc(event, values).map(|a| a.max(1.0 - a)).unwrap_or(0.5);
+    let leaks: Vec<&String> = stable
+        .iter()
+        .filter(|j| {
+            let values: Vec<f64> = patients.rows.iter().map(|r| features[[*r, **j]]).collect();
+            auc(&patients.event, &values) >= AUC_LEAK
+        })
+        .map(|j| &cohort.feature_names[*j])
+        .collect();
+    for name in leaks.iter().take(5) {
+        warnings.push(format!("Leakage: the feature {name} alone tells events from the others (AUC {AUC_LEAK} or more). Is it the outcome, or measured after it?"));
+    }
+    for term in &cohort.terms {
+        let values: Vec<f64> = patients.rows.iter().map(|r| term.raw[*r]).collect();
+        if auc(&patients.event, &values) >= AUC_LEAK {
+            warnings.push(format!(
+                "Leakage: {} alone tells events from the others. Is it the outcome, or known only after it?",
+                term.candidate.label()
+            ));
+        }
+    }
+    for model in procedure.models.iter().filter(|m| m.firth) {
+        warnings.push(format!(
+            "The {} model separates the training outcome; Firth's penalty was used, and its intervals are wide.",
+            model.name
+        ));
+    }
+    let main = procedure.main().map_or("", |m| m.name.as_str());
+    for performance in results.performance.iter().filter(|p| p.model == main) {
+        let Performance { part, auc, calibration, n, events, .. } = performance;
+        if let Some([auc, ..]) = auc.filter(|a| a[0] > AUC_PLAUSIBLE) {
+            warnings.push(format!("The AUC of the {main} model in {part} is {auc:.3}: above what a future event lets expect. Look at optimism and leakage before believing it."));
+        }
+        if let Some(slope) = calibration.as_ref().map(|c| c.slope).filter(|s| *s < 0.8 && part != training_part) {
+            warnings.push(format!("The calibration slope of the {main} model in {part} is {slope:.2}, below 0.8: predictions are too extreme there."));
+        }
+        if let Some(shift) =
+            calibration.as_ref().map(|c| c.in_the_large).filter(|c| c.abs() > 0.5 && part != training_part)
+        {
+            warnings.push(format!("Calibration in the large of the {main} model in {part} is {shift:+.2} log odds: risks are off as a whole."));
+        }
+        if *part != *training_part && (*events).min(n - events) < 50 {
+            warnings.push(format!(
+                "{part} has {events} events among {n} patients; validation wants about 100 of each class."
+            ));
+        }
+    }
+    let of = |part: &str| results.performance.iter().find(|p| p.model == main && p.part == part)?.auc.map(|a| a[0]);
+    let worst = cohort.parts[1..].iter().filter_map(|p| Some((p, of(p)?))).min_by(|a, b| a.1.total_cmp(&b.1));
+    if let (Some(apparent), Some((part, least))) = (of(training_part), worst) {
+        if apparent - least > 0.1 {
+            warnings.push(format!("The AUC falls from {apparent:.3} in training to {least:.3} in {part}: much of the training value is optimism."));
+        }
+    }
+    if let Some(size) = &results.sample_size {
+        if size.events_per_candidate < 10.0 {
+            warnings.push(format!("{:.2} events per candidate parameter ({} were offered), where 10 is a common minimum: the selection would differ in another sample.", size.events_per_candidate, size.candidate_parameters));
+        }
+        if (patients.rows.len() as f64) < size.n_needed {
+            warnings.push(format!("Training has {} patients; the criteria of Riley et al. ask for {:.0} even for the {} parameters of the clinical values and one rad-score.", patients.rows.len(), size.n_needed, size.final_parameters));
+        }
+    }
+    if procedure.reduction.as_ref().is_some_and(|r| r.cv.path.limit_met) {
+        warnings.push("The penalized path ended early: near saturation there was no finite answer within the limit of iterations.".into());
+    }
+    if results.paper_mode {
+        warnings.push("paper_mode: the combined model was fitted on in-sample rad-scores, which makes its predictions too extreme in new patients.".into());
+    }
+    let share = patients.event.iter().filter(|e| **e).count() as f64 / patients.rows.len() as f64;
+    if results.prior.is_none() && share > 0.3 {
+        warnings.push(format!("{:.0} % of the training patients had the event. Where fewer do (15 to 25 % for metachronous liver metastasis) the nomogram over-predicts; state validation.local_incidence to shift it.", share * 100.0));
+    }
+    warnings
+}

@@ -1,0 +1,513 @@
+//! One penalized fit after the other along decreasing lambdas: Newton's method on the active set, exact at every lambda.
+//!
+//! The active columns with their signs are a smooth problem; its equations are solved with a Cholesky factor of their
+//! information, kept from lambda to lambda while it still contracts well and renewed where it does not. A coefficient that
+//! would cross zero stops there and leaves; columns whose gradient exceeds the penalty enter. The end is the optimality
+//! (Karush-Kuhn-Tucker) conditions of *all* columns, so no screening rule can be wrong for long.
+
+use super::super::StatisticsError;
+use super::kernels::{add_columns, dots, multiply};
+use super::loss::Loss;
+use ndarray::ArrayView2;
+
+/// Steps for one lambda before it is given up (20 are many).
+const STEPS_MAX: usize = 1000;
+/// Optimality that is asked for, relative to lambda.
+const TOLERANCE: f64 = 2e-10;
+/// Below this part of the largest lambda, violations are relative to this part: rounding allows no more.
+const SMALLEST: f64 = 1e-4;
+/// No linear predictor moves further in one step: within it, Newton's step of either likelihood always descends.
+const MOVE_MAX: f64 = 1.0;
+/// A column whose part outside the active ones is smaller, in squares, depends on them.
+const DEPENDENT: f64 = 1e-10;
+
+/// The predictors, standardized, each column contiguous; the last is constant 1 for the intercept.
+pub(super) struct Design {
+    pub(super) n: usize,
+    pub(super) p: usize,
+    values: Vec<f64>,
+    pub(super) mean: Vec<f64>,
+    pub(super) sd: Vec<f64>,
+}
+
+impl Design {
+    /// `x`: shape (rows, columns), copied once with rows in `order`. Mean and SD (with n) by `weights`, which are in `order`.
+    pub(super) fn new(x: ArrayView2<f64>, order: &[usize], weights: &[f64]) -> Result<Design, StatisticsError> {
+        let (n, p) = x.dim();
+        let mut values = vec![1.0; n * (p + 1)];
+        // In blocks of rows, so that neither side is walked with long strides alone.
+        for block in (0..n).step_by(32) {
+            for j in 0..p {
+                for i in block..n.min(block + 32) {
+                    let value = x[[order[i], j]];
+                    if !value.is_finite() {
+                        return Err(StatisticsError::NotFinite { what: "a predictor", row: order[i] });
+                    }
+                    values[j * n + i] = value;
+                }
+            }
+        }
+        let total: f64 = weights.iter().sum();
+        let (mut mean, mut sd) = (vec![0.0; p], vec![1.0; p]);
+        for j in 0..p {
+            let column = &mut values[j * n..(j + 1) * n];
+            if is_constant(column, weights) {
+                continue;
+            }
+            mean[j] = column.iter().zip(weights).map(|(v, w)| w * v).sum::<f64>() / total;
+            let squares: f64 = column.iter().zip(weights).map(|(v, w)| w * (v - mean[j]) * (v - mean[j])).sum();
+            sd[j] = (squares / total).sqrt();
+            column.iter_mut().for_each(|v| *v = (*v - mean[j]) / sd[j]);
+        }
+        Ok(Design { n, p, values, mean, sd })
+    }
+
+    pub(super) fn column(&self, j: usize) -> &[f64] {
+        &self.values[j * self.n..(j + 1) * self.n]
+    }
+
+    fn columns(&self, which: &[usize]) -> Vec<&[f64]> {
+        which.iter().map(|&j| self.column(j)).collect()
+    }
+}
+
+fn is_constant(column: &[f64], weights: &[f64]) -> bool {
+    let mut used = column.iter().zip(weights).filter(|(_, w)| **w > 0.0).map(|(v, _)| *v);
+    let first = used.next();
+    used.all(|v| Some(v) == first)
+}
+
+/// Lower triangular factor L of a growing and shrinking matrix L L', by rows.
+#[derive(Default)]
+struct Factor {
+    rows: Vec<Vec<f64>>,
+}
+
+impl Factor {
+    /// Appends a row of the matrix (its last entry on the diagonal); if it depends on the rows before it, gives the
+    /// combination instead.
+    fn push(&mut self, mut row: Vec<f64>) -> Result<(), Vec<f64>> {
+        let k = self.rows.len();
+        for j in 0..k {
+            let known = dot(&row[..j], &self.rows[j][..j]);
+            row[j] = (row[j] - known) / self.rows[j][j];
+        }
+        let pivot = row[k] - dot(&row[..k], &row[..k]);
+        if pivot > DEPENDENT * row[k] {
+            row[k] = pivot.sqrt();
+            self.rows.push(row);
+            Ok(())
+        } else {
+            row.truncate(k);
+            self.back(&mut row);
+            Err(row)
+        }
+    }
+
+    fn remove(&mut self, at: usize) {
+        self.rows.remove(at);
+        for c in at..self.rows.len() {
+            let (a, b) = (self.rows[c][c], self.rows[c][c + 1]);
+            let length = a.hypot(b);
+            let (cos, sin) = (a / length, b / length);
+            self.rows[c].truncate(c + 1);
+            self.rows[c][c] = length;
+            for row in &mut self.rows[c + 1..] {
+                let (x, y) = (row[c], row[c + 1]);
+                row[c] = cos * x + sin * y;
+                row[c + 1] = cos * y - sin * x;
+            }
+        }
+    }
+
+    fn solve(&self, v: &mut [f64]) {
+        for i in 0..v.len() {
+            v[i] = (v[i] - dot(&self.rows[i][..i], &v[..i])) / self.rows[i][i];
+        }
+        self.back(v);
+    }
+
+    /// L' x = v.
+    fn back(&self, v: &mut [f64]) {
+        for i in (0..v.len()).rev() {
+            let x = v[i] / self.rows[i][i];
+            v[i] = x;
+            for (v, l) in v[..i].iter_mut().zip(&self.rows[i][..i]) {
+                *v -= l * x;
+            }
+        }
+    }
+}
+
+fn dot(a: &[f64], b: &[f64]) -> f64 {
+    let mut sums = [0.0; 4];
+    let (left, right) = (a.chunks_exact(4), b.chunks_exact(4));
+    let rest: f64 = left.remainder().iter().zip(right.remainder()).map(|(a, b)| a * b).sum();
+    for (a, b) in left.zip(right) {
+        for lane in 0..4 {
+            sums[lane] += a[lane] * b[lane];
+        }
+    }
+    (sums[0] + sums[2]) + (sums[1] + sums[3]) + rest
+}
+
+/// The penalty lambda (alpha l1 |b| + (1 - alpha) l2 b^2 / 2) of each standardized column.
+pub(super) struct Penalty {
+    pub(super) alpha: f64,
+    pub(super) l1: Vec<f64>,
+    pub(super) l2: Vec<f64>,
+    /// Standardized coefficient times this is the penalized one.
+    pub(super) unit: Vec<f64>,
+    /// Columns that may enter.
+    pub(super) usable: Vec<bool>,
+}
+
+/// The iterations of one lambda met their limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct LimitMet;
+
+/// A path in progress: the solution at the last lambda.
+pub(super) struct Solver<'a> {
+    design: &'a Design,
+    pub(super) loss: Loss<'a>,
+    penalty: Penalty,
+    /// In the order of the factor's rows; the intercept is column `p`.
+    active: Vec<usize>,
+    inside: Vec<bool>,
+    /// +1 or -1 for an active column with a LASSO penalty, 0 for those that may have any sign.
+    sign: Vec<f64>,
+    /// Standardized coefficients, the intercept last.
+    pub(super) beta: Vec<f64>,
+    pub(super) eta: Vec<f64>,
+    residual: Vec<f64>,
+    /// Derivative of the log-likelihood by each column, at the last full look.
+    gradient: Vec<f64>,
+    curvature: Vec<f64>,
+    factor: Factor,
+    /// Cox: the risk set means of each active column, at the factor's linear predictors.
+    means: Vec<Vec<f64>>,
+    /// The factor belongs to the present linear predictors.
+    fresh: bool,
+    lambda: f64,
+    /// The first lambda at which nothing penalized is active.
+    lambda_max: f64,
+    /// lambda (1 - alpha) of the present iterations.
+    ridge: f64,
+}
+
+impl<'a> Solver<'a> {
+    /// The solution without any penalized column.
+    pub(super) fn new(design: &'a Design, loss: Loss<'a>, penalty: Penalty) -> Result<Solver<'a>, LimitMet> {
+        let (n, p) = (design.n, design.p);
+        let start = loss.start();
+        let mut solver = Solver {
+            design,
+            active: Vec::new(),
+            inside: vec![false; p + 1],
+            sign: vec![0.0; p + 1],
+            beta: vec![0.0; p + 1],
+            eta: vec![start; n],
+            residual: vec![0.0; n],
+            gradient: vec![0.0; p],
+            curvature: vec![0.0; n],
+            factor: Factor::default(),
+            means: Vec::new(),
+            fresh: false,
+            lambda: f64::INFINITY,
+            lambda_max: 0.0,
+            ridge: 0.0,
+            loss,
+            penalty,
+        };
+        solver.beta[p] = start;
+        if solver.loss.has_intercept() {
+            solver.active.push(p);
+        }
+        let free = (0..p).filter(|&j| solver.penalty.l1[j] == 0.0 && solver.penalty.usable[j]);
+        solver.active.extend(free);
+        solver.loss.residuals(&solver.eta, &mut solver.residual);
+        solver.refresh();
+        // The largest lambda is not known yet; it is of the order of the residuals, in the units of the coefficients.
+        let scale = (0..p).filter(|&j| solver.inside[j]).map(|j| 1.0 / solver.penalty.unit[j]).fold(1.0, f64::max);
+        let unit = scale * solver.residual.iter().map(|r| r.abs()).sum::<f64>();
+        solver.iterate(0.0, unit, &[], false)?;
+        solver.look();
+        solver.lambda_max = solver.largest_lambda();
+        solver.lambda = solver.lambda_max;
+        Ok(solver)
+    }
+
+    pub(super) fn lambda_max(&self) -> f64 {
+        self.lambda_max
+    }
+
+    /// The smallest lambda at which no penalized column is active (alpha below 1e-3 counts as 1e-3, as in glmnet).
+    fn largest_lambda(&self) -> f64 {
+        let largest = (0..self.design.p)
+            .filter(|&j| self.penalty.usable[j] && self.penalty.l1[j] > 0.0)
+            .map(|j| self.gradient[j].abs() / self.penalty.l1[j])
+            .fold(0.0, f64::max);
+        largest / self.penalty.alpha.max(1e-3)
+    }
+
+    /// Moves to the solution at `lambda`; gives the worst violation of optimality relative to it.
+    pub(super) fn solve(&mut self, lambda: f64) -> Result<f64, LimitMet> {
+        // Large steps go over others between, so that few columns enter at once.
+        while lambda < 0.5 * self.lambda && self.lambda > SMALLEST * self.lambda_max {
+            self.advance(0.5 * self.lambda)?;
+        }
+        self.advance(lambda)
+    }
+
+    fn advance(&mut self, lambda: f64) -> Result<f64, LimitMet> {
+        let limit = self.penalty.alpha * (2.0 * lambda - self.lambda);
+        let strong: Vec<usize> =
+            (0..self.design.p).filter(|&j| self.may_enter(j) && self.gradient[j].abs() >= limit * self.penalty.l1[j]).collect();
+        let violation = self.iterate(lambda, lambda.max(SMALLEST * self.lambda_max), &strong, true)?;
+        self.lambda = lambda;
+        Ok(violation)
+    }
+
+    fn may_enter(&self, j: usize) -> bool {
+        self.penalty.usable[j] && self.penalty.l1[j] > 0.0 && !self.inside[j]
+    }
+
+    /// Steps until the conditions hold to [`TOLERANCE`] of `unit`; `strong` columns are looked at early, all (if `enter`) at
+    /// the end.
+    fn iterate(&mut self, lambda: f64, unit: f64, strong: &[usize], enter: bool) -> Result<f64, LimitMet> {
+        self.ridge = lambda * (1.0 - self.penalty.alpha);
+        let mut early = !strong.is_empty();
+        let mut before = f64::INFINITY;
+        for _ in 0..STEPS_MAX {
+            let mut force = self.force(lambda);
+            let error = self.error(&force, unit);
+            if early && error < 1e-2 {
+                early = false;
+                self.look_at(strong);
+                if self.admit(strong, lambda, unit) > 0 {
+                    before = f64::INFINITY;
+                    continue;
+                }
+            }
+            if error <= TOLERANCE {
+                if !enter {
+                    return Ok(error);
+                }
+                self.look();
+                let all: Vec<usize> = (0..self.design.p).filter(|&j| self.may_enter(j)).collect();
+                if self.admit(&all, lambda, unit) == 0 {
+                    return Ok(error.max(self.worst_outside(&all, lambda, unit)));
+                }
+                before = f64::INFINITY;
+                continue;
+            }
+            if error > 0.3 * before && !self.fresh {
+                self.refresh();
+                force = self.force(lambda);
+            }
+            before = if self.step(&mut force) { error } else { f64::INFINITY };
+        }
+        Err(LimitMet)
+    }
+
+    /// The derivative of the penalized likelihood by each active coefficient; 0 at the solution.
+    fn force(&self, lambda: f64) -> Vec<f64> {
+        let mut force = vec![0.0; self.active.len()];
+        dots(&self.design.columns(&self.active), &self.residual, &mut force);
+        let (l1, l2) = (lambda * self.penalty.alpha, self.ridge);
+        for (force, &j) in force.iter_mut().zip(&self.active) {
+            if j < self.design.p {
+                *force -= l1 * self.penalty.l1[j] * self.sign[j] + l2 * self.penalty.l2[j] * self.beta[j];
+            }
+        }
+        force
+    }
+
+    /// The largest force, in the units of penalized coefficients, relative to `unit`.
+    fn error(&self, force: &[f64], unit: f64) -> f64 {
+        let scaled = |(f, &j): (&f64, &usize)| if j < self.design.p { f / (self.penalty.unit[j] * unit) } else { f / unit.min(1.0) };
+        force.iter().zip(&self.active).map(scaled).fold(0.0, |a: f64, f| a.max(f.abs()))
+    }
+
+    fn look(&mut self) {
+        let columns: Vec<&[f64]> = (0..self.design.p).map(|j| self.design.column(j)).collect();
+        dots(&columns, &self.residual, &mut self.gradient);
+    }
+
+    fn look_at(&mut self, which: &[usize]) {
+        let mut found = vec![0.0; which.len()];
+        dots(&self.design.columns(which), &self.residual, &mut found);
+        which.iter().zip(found).for_each(|(&j, g)| self.gradient[j] = g);
+    }
+
+    /// How far the gradient of an inactive column exceeds its penalty, relative to `unit`.
+    fn excess(&self, j: usize, lambda: f64, unit: f64) -> f64 {
+        (self.gradient[j].abs() - lambda * self.penalty.alpha * self.penalty.l1[j]) / (self.penalty.unit[j] * unit)
+    }
+
+    fn worst_outside(&self, which: &[usize], lambda: f64, unit: f64) -> f64 {
+        which.iter().filter(|&&j| self.may_enter(j)).map(|&j| self.excess(j, lambda, unit)).fold(0.0, f64::max)
+    }
+
+    /// Makes columns active whose gradient exceeds the penalty, the worst first; how many changed the active set.
+    fn admit(&mut self, which: &[usize], lambda: f64, unit: f64) -> usize {
+        let mut found: Vec<(f64, usize)> = which
+            .iter()
+            .filter(|&&j| self.may_enter(j))
+            .map(|&j| (self.excess(j, lambda, unit), j))
+            .filter(|(excess, _)| *excess > TOLERANCE)
+            .collect();
+        found.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
+        let changed = found.into_iter().filter(|&(_, j)| {
+            self.sign[j] = if self.penalty.alpha > 0.0 { self.gradient[j].signum() } else { 0.0 };
+            self.include(j)
+        });
+        // `filter` borrows the solver mutably, so it is run to its end here.
+        changed.count()
+    }
+
+    /// Appends a column to the factor. One that depends on the active ones is exchanged: along the combination the likelihood
+    /// stays and the penalty falls until a coefficient is zero, and that one leaves.
+    fn include(&mut self, j: usize) -> bool {
+        loop {
+            let column = self.design.column(j);
+            let mut weighted = vec![0.0; self.design.n];
+            multiply(column, &self.curvature, &mut weighted);
+            let mut row = vec![0.0; self.active.len() + 1];
+            let (others, own) = row.split_at_mut(self.active.len());
+            dots(&self.design.columns(&self.active), &weighted, others);
+            dots(&[column], &weighted, own);
+            let means = self.loss_means(j);
+            if !means.is_empty() {
+                for (entry, other) in others.iter_mut().zip(&self.means) {
+                    *entry -= dot(&means, other);
+                }
+                own[0] -= dot(&means, &means);
+            }
+            if j < self.design.p {
+                own[0] += self.ridge * self.penalty.l2[j];
+            }
+            let Err(combination) = self.factor.push(row) else {
+                self.active.push(j);
+                self.inside[j] = true;
+                self.means.push(means);
+                return true;
+            };
+            let rate = |j: usize, s: f64| if j < self.design.p { self.penalty.l1[j] * s } else { 0.0 };
+            let own = rate(j, self.sign[j]);
+            let others: f64 = combination.iter().zip(&self.active).map(|(c, &k)| c * rate(k, self.sign[k])).sum();
+            let scale = own.abs() + combination.iter().zip(&self.active).map(|(c, &k)| (c * rate(k, 1.0)).abs()).sum::<f64>();
+            let leaving = self.beta[j] != 0.0;
+            let direction = if own - others > 0.0 { -1.0 } else { 1.0 };
+            let gains = (own - others).abs() > 1e-9 * scale && direction == self.sign[j];
+            // The first coefficient to reach zero; `None` is column `j` itself.
+            let mut first: Option<(f64, Option<usize>)> = None;
+            if leaving && direction != self.sign[j] {
+                first = Some((self.beta[j].abs(), None));
+            }
+            for (at, (c, &k)) in combination.iter().zip(&self.active).enumerate() {
+                let towards_zero = self.sign[k] * direction * c > 0.0;
+                let reach = (self.beta[k] / c).abs();
+                if towards_zero && first.is_none_or(|(t, _)| reach < t) {
+                    first = Some((reach, Some(at)));
+                }
+            }
+            let (Some((length, who)), true) = (first, gains || leaving) else {
+                (self.sign[j], self.inside[j]) = (0.0, false);
+                return false;
+            };
+            let mut moved = self.active.clone();
+            let mut by: Vec<f64> = combination.iter().map(|c| -c * direction * length).collect();
+            moved.push(j);
+            by.push(direction * length);
+            self.shift(&moved, &by);
+            match who {
+                None => {
+                    (self.beta[j], self.sign[j], self.inside[j]) = (0.0, 0.0, false);
+                    return true;
+                }
+                Some(at) => self.drop_at(at),
+            }
+        }
+    }
+
+    fn loss_means(&self, j: usize) -> Vec<f64> {
+        if self.loss.has_intercept() { Vec::new() } else { self.loss.risk_means(self.design.column(j)) }
+    }
+
+    fn drop_at(&mut self, at: usize) {
+        let j = self.active.remove(at);
+        self.means.remove(at);
+        self.factor.remove(at);
+        (self.beta[j], self.sign[j], self.inside[j]) = (0.0, 0.0, false);
+    }
+
+    /// Changes coefficients and with them linear predictors and residuals.
+    fn shift(&mut self, which: &[usize], by: &[f64]) {
+        add_columns(&self.design.columns(which), by, &mut self.eta);
+        which.iter().zip(by).for_each(|(&j, by)| self.beta[j] += by);
+        self.loss.residuals(&self.eta, &mut self.residual);
+        self.fresh = false;
+    }
+
+    /// The factor anew, at the present linear predictors.
+    fn refresh(&mut self) {
+        self.loss.curvatures(&mut self.curvature);
+        self.factor = Factor::default();
+        self.means.clear();
+        self.fresh = true;
+        for j in std::mem::take(&mut self.active) {
+            self.include(j);
+        }
+    }
+
+    /// One step along the solution of the equations; false if it was cut short or the active set changed.
+    fn step(&mut self, force: &mut Vec<f64>) -> bool {
+        let mut whole = true;
+        let direction = loop {
+            let mut direction = force.clone();
+            self.factor.solve(&mut direction);
+            // A column that just entered and would leave on the wrong side does not enter.
+            let wrong = |(at, &j): (usize, &usize)| self.beta[j] == 0.0 && self.sign[j] * direction[at] < 0.0;
+            match self.active.iter().enumerate().position(wrong) {
+                Some(at) => {
+                    self.drop_at(at);
+                    force.remove(at);
+                    whole = false;
+                }
+                None => break direction,
+            }
+        };
+        let mut change = vec![0.0; self.design.n];
+        add_columns(&self.design.columns(&self.active), &direction, &mut change);
+        let weights = &self.loss.weights;
+        let largest = change.iter().zip(weights).filter(|(_, w)| **w > 0.0).fold(0.0, |a: f64, (c, _)| a.max(c.abs()));
+        let mut length = 1.0;
+        if largest > MOVE_MAX {
+            if !self.fresh {
+                self.refresh();
+                return false;
+            }
+            (length, whole) = (MOVE_MAX / largest, false);
+        }
+        let mut crossing = None;
+        for (at, (&j, d)) in self.active.iter().zip(&direction).enumerate() {
+            let reach = -self.beta[j] / d;
+            if self.sign[j] * d < 0.0 && reach < length {
+                (length, crossing, whole) = (reach, Some(at), false);
+            }
+        }
+        for (eta, change) in self.eta.iter_mut().zip(&change) {
+            *eta += length * change;
+        }
+        for (&j, d) in self.active.iter().zip(&direction) {
+            self.beta[j] += length * d;
+        }
+        if let Some(at) = crossing {
+            self.drop_at(at);
+        }
+        self.loss.residuals(&self.eta, &mut self.residual);
+        self.fresh = false;
+        whole
+    }
+}

@@ -1,0 +1,290 @@
+//! The cohort room against R: nomogram axes, and the whole pipeline on the simulated cohort.
+
+use crate::common::reference;
+use metwatch::cohort::{self, AxisTerm, Frame, NomogramInput};
+use serde_json::Value;
+use std::collections::BTreeMap;
+
+/// `expected.json` and `data.csv` of a statistics case.
+fn case(name: &str) -> (Value, String) {
+    let read = |file: &str| std::fs::read_to_string(reference(&format!("stats/{name}/{file}"))).expect("readable");
+    (serde_json::from_str(&read("expected.json")).expect("JSON"), read("data.csv"))
+}
+
+fn numbers(value: &Value) -> Vec<f64> {
+    match value {
+        Value::Array(items) => items.iter().map(|v| v.as_f64().expect("a number")).collect(),
+        other => vec![other.as_f64().expect("a number")],
+    }
+}
+
+fn texts(value: &Value) -> Vec<String> {
+    value.as_array().expect("a list").iter().map(|v| v.as_str().expect("a text").to_owned()).collect()
+}
+
+#[track_caller]
+fn close(what: &str, found: &[f64], expected: &[f64], tolerance: f64) {
+    assert_eq!(found.len(), expected.len(), "{what}: {found:?} is not {expected:?}");
+    for (f, e) in found.iter().zip(expected) {
+        assert!((f - e).abs() <= tolerance * e.abs().max(1.0), "{what}: {f} is not {e}");
+    }
+}
+
+/// The axis terms of a model by its R coefficients: `x`, `x'`, `x''` (spline) or `x=level` (factor).
+fn terms(coefficients: &Value, axes: &Value, data: &Frame) -> Vec<(String, AxisTerm)> {
+    let coefficient = |name: &str| coefficients.get(name).and_then(Value::as_f64);
+    let names = axes.as_object().expect("axes by name").keys();
+    let term = |name: &String| {
+        if let Some(slope) = coefficient(name) {
+            let values: Vec<f64> = data.numbers(name).expect("numeric").values.into_iter().flatten().collect();
+            let ticks = cohort::axis_values(&values);
+            let spline: Vec<f64> = (1..4).map_while(|k| coefficient(&format!("{name}{}", "'".repeat(k)))).collect();
+            if spline.is_empty() {
+                return AxisTerm::Numeric { coefficient: slope, log: false, ticks };
+            }
+            let knots = cohort::spline_knots(&values, spline.len() + 2);
+            return AxisTerm::Spline { coefficients: [vec![slope], spline].concat(), knots, ticks };
+        }
+        let levels = texts(&axes[name]["label"]).into_iter();
+        AxisTerm::Factor {
+            levels: levels.map(|l| (l.clone(), coefficient(&format!("{name}={l}")).unwrap_or(0.0))).collect(),
+        }
+    };
+    names.map(|name| (name.clone(), term(name))).collect()
+}
+
+fn range(values: &[f64]) -> [f64; 2] {
+    [values.iter().copied().fold(f64::INFINITY, f64::min), values.iter().copied().fold(f64::NEG_INFINITY, f64::max)]
+}
+
+fn check_axes(nomogram: &cohort::Nomogram, expected: &Value) {
+    let axes = expected["axes"].as_object().expect("axes");
+    assert_eq!(nomogram.axes.len(), axes.len());
+    for axis in &nomogram.axes {
+        let want = &axes[&axis.name];
+        assert_eq!(axis.labels, texts(&want["label"]), "{}", axis.name);
+        close(&axis.name, &axis.points, &numbers(&want["points"]), 1e-6);
+        close(&axis.name, &axis.x_beta, &numbers(&want["Xbeta"]), 1e-6);
+    }
+    close("total points", &nomogram.total_points, &numbers(&expected["total_points"]["x"]), 1e-6);
+    close("lp", &nomogram.lp.values, &numbers(&expected["lp"]["lp"]), 1e-6);
+    close("points of lp", &nomogram.lp.points, &numbers(&expected["lp"]["points"]), 1e-6);
+}
+
+#[test]
+fn the_axes_of_a_logistic_nomogram_are_those_of_rms() {
+    for name in ["nomogram_birthwt", "nomogram_birthwt_rcs", "nomogram_colon"] {
+        let (expected, text) = case(name);
+        let data = Frame::parse("data.csv", &text).expect("CSV");
+        let input = NomogramInput {
+            terms: terms(&expected["coef"], &expected["axes"], &data),
+            intercept: expected["coef"]["Intercept"].as_f64().expect("intercept"),
+            lp_range: range(&numbers(&expected["predicted_lp"])),
+        };
+        let nomogram = cohort::Nomogram::new(&input).expect("a predictor with an effect");
+        check_axes(&nomogram, &expected);
+        close("points per lp", &[nomogram.points_per_lp], &numbers(&expected["points_per_lp_unit"]), 1e-6);
+        let at = [0.01, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99];
+        let risk = nomogram.scale("risk", &at, |lp| 1.0 / (1.0 + (-lp).exp()));
+        close("risk", &risk.values, &numbers(&expected["risk_axis"]["risk"]), 1e-12);
+        close("points of risk", &risk.points, &numbers(&expected["risk_axis"]["points"]), 1e-6);
+    }
+}
+
+#[test]
+fn the_axes_of_a_cox_nomogram_are_those_of_rms() {
+    let (expected, text) = case("nomogram_colon");
+    let data = Frame::parse("data.csv", &text).expect("CSV");
+    let cox = &expected["cox"];
+    let terms = terms(&cox["coef"], &cox["axes"], &data);
+    let center = cox["center"].as_f64().expect("center");
+    let complete: Vec<BTreeMap<&str, f64>> = {
+        let column = |name: &str| data.numbers(name).expect("numeric").values;
+        let (age, nodes, extent) = (column("age"), column("nodes"), column("extent"));
+        let rx = data.texts("rx").expect("texts").values;
+        (0..data.n_rows())
+            .filter_map(|i| {
+                let effect = cox["coef"].get(format!("rx={}", rx[i].as_ref()?)).and_then(Value::as_f64).unwrap_or(0.0);
+                Some(BTreeMap::from([("age", age[i]?), ("nodes", nodes[i]?), ("extent", extent[i]?), ("rx", effect)]))
+            })
+            .collect()
+    };
+    let b = |name: &str| cox["coef"][name].as_f64().expect("coefficient");
+    let lp: Vec<f64> = complete
+        .iter()
+        .map(|r| b("age") * r["age"] + b("nodes") * r["nodes"] + b("extent") * r["extent"] + r["rx"] - center)
+        .collect();
+    let nomogram =
+        cohort::Nomogram::new(&NomogramInput { terms, intercept: -center, lp_range: range(&lp) }).expect("effects");
+    check_axes(&nomogram, cox);
+    let at = [0.05, 0.1, 0.3, 0.5, 0.7, 0.9, 0.95];
+    for (index, time) in numbers(&cox["times"]).iter().enumerate() {
+        let want = &cox["survival_axes"][format!("S{time}")];
+        // S(t | lp) = S0(t) ^ exp(lp): the baseline comes from the reference's own prediction of the first patient.
+        let s0 = numbers(&cox["predicted_survival"][index])[0].powf((-lp[0]).exp());
+        let axis = nomogram.scale("survival", &at, |lp| s0.powf(lp.exp()));
+        close("survival", &axis.values, &numbers(&want["survival"]), 1e-12);
+        close("points of survival", &axis.points, &numbers(&want["points"]), 1e-6);
+    }
+}
+
+/// The simulated cohort with the reference's folds, and the specification of its R pipeline.
+struct Simulated {
+    texts: cohort::Texts,
+    spec: String,
+    expected: Value,
+}
+
+fn simulated() -> Simulated {
+    let read = |file: &str| std::fs::read_to_string(reference(&format!("cohort/{file}"))).expect("readable");
+    let expected: Value = serde_json::from_str(&read("reference_R.json")).expect("JSON");
+    let folds = numbers(&expected["foldid_train_rows_in_file_order"]);
+    let mut folds = folds.iter();
+    let clinical = read("clinical.csv");
+    let rows = clinical.lines().enumerate().map(|(line, row)| {
+        let fold = match row.split(',').nth(2) {
+            _ if line == 0 => "fold".into(),
+            Some("train") => folds.next().expect("a fold for each training row").to_string(),
+            _ => String::new(),
+        };
+        format!("{row},{fold}\n")
+    });
+    let texts = cohort::Texts::from([
+        ("clinical.csv".to_owned(), rows.collect()),
+        ("radiomics.csv".to_owned(), read("radiomics.csv")),
+        ("stability.csv".to_owned(), read("stability.csv")),
+    ]);
+    let spec = cohort::EXAMPLE_SPEC
+        .replace("# fold_column = \"fold\"", "fold_column = \"fold\"")
+        .replace("bootstrap = 200", "bootstrap = 0")
+        .replace("learning_curve = true", "learning_curve = false");
+    Simulated { texts, spec, expected }
+}
+
+fn fit(texts: &cohort::Texts, spec: &str) -> cohort::Fitted {
+    let parsed = cohort::Spec::parse(spec).expect("a specification");
+    cohort::fit(&parsed, spec, texts, &|_, _| ()).expect("a fit")
+}
+
+#[test]
+fn the_papers_way_gives_what_r_gives_step_by_step() {
+    let Simulated { texts, spec, expected } = simulated();
+    let fitted = fit(&texts, &spec.replace("paper_mode = false", "paper_mode = true"));
+    let results = &fitted.results;
+    // The way of the features.
+    let steps: Vec<f64> = results.features.steps.iter().map(|(_, n)| *n as f64).collect();
+    let want = &expected["steps"];
+    let want = ["features", "stable_icc_0.75", "mannwhitney_0.05", "spearman_0.9", "lasso"]
+        .map(|k| want[k].as_f64().expect("a count"));
+    assert_eq!(steps, want);
+    for (name, icc) in &results.features.icc {
+        close(name, &[icc.expect("an ICC")], &numbers(&expected["icc"][name]), 1e-10);
+    }
+    for (name, p) in &results.features.p {
+        let want = expected["mannwhitney_p_of_stable"][name].as_f64().expect("a p-value");
+        assert!((p / want - 1.0).abs() < 1e-6, "{name}: {p} is not {want}");
+    }
+    assert_eq!(results.features.after_correlation, texts(&expected["after_spearman"]));
+    // The LASSO.
+    let lasso = results.penalized.as_ref().expect("a penalized model");
+    let want = &expected["lasso"];
+    close("lambda", &lasso.lambda, &numbers(&want["lambda"]), 1e-9);
+    // R's folds end at a gain of 1e-10, ours at the optimum: late on the path, where R's are not converged, they differ more.
+    let until = lasso.index_min + 10;
+    let (cvm, cvsd) = (numbers(&want["cvm"]), numbers(&want["cvsd"]));
+    close("cvm", &lasso.mean[..until], &cvm[..until], 1e-5);
+    close("cvsd", &lasso.standard_error[..until], &cvsd[..until], 1e-5);
+    close("cvm", &lasso.mean, &cvm, 1e-4);
+    close("cvsd", &lasso.standard_error, &cvsd, 1e-4);
+    close("lambda.min", &[lasso.lambda[lasso.index_min]], &numbers(&want["lambda_min"]), 1e-9);
+    close("lambda.1se", &[lasso.lambda[lasso.index_1se]], &numbers(&want["lambda_1se"]), 1e-9);
+    assert!(lasso.optimality < 1e-8, "{}", lasso.optimality);
+    let coefficients = want["coef_at_min"].as_object().expect("coefficients");
+    assert_eq!(coefficients.len(), lasso.coefficients.len() + 1);
+    for term in &lasso.coefficients {
+        close(&term.name, &[term.coefficient], &numbers(&coefficients[&term.name]), 1e-5);
+    }
+    let reduction = fitted.procedure.reduction.as_ref().expect("a rad-score");
+    close("rad-score", &reduction.score, &numbers(&expected["rad_score"]), 1e-5);
+    // The clinical selection.
+    let univariable = &results.clinical_selection.univariable;
+    assert_eq!(univariable.iter().map(|u| u.term.clone()).collect::<Vec<_>>(), texts(&expected["univariable"]["term"]));
+    close(
+        "odds ratios",
+        &univariable.iter().map(|u| u.odds_ratios[0][0]).collect::<Vec<_>>(),
+        &numbers(&expected["univariable"]["or"]),
+        1e-6,
+    );
+    close("p", &univariable.iter().map(|u| u.p).collect::<Vec<_>>(), &numbers(&expected["univariable"]["p"]), 1e-6);
+    assert_eq!(results.clinical_selection.kept, texts(&expected["clinical_terms"]));
+    // The models.
+    let model = |name: &str| results.models.iter().find(|m| m.name == name).expect("the model");
+    for (name, value) in model("clinical").names.iter().zip(&model("clinical").coefficients) {
+        close(name, &[*value], &numbers(&expected["clinical_coef"][name]), 1e-6);
+    }
+    let combined = model("combined");
+    assert_eq!(combined.names, texts(&expected["combined"]["names"]));
+    close("combined", &combined.coefficients, &numbers(&expected["combined"]["coef"]), 1e-5);
+    close("combined se", &combined.standard_errors, &numbers(&expected["combined"]["se"]), 1e-5);
+    close("combined lp", &combined.lp, &numbers(&expected["lp_combined"]), 1e-5);
+    // Performance and tests.
+    for performance in &results.performance {
+        let want = &expected["performance"][&performance.model][&performance.part];
+        let what = format!("{} in {}", performance.model, performance.part);
+        let [auc, low, high] = performance.auc.expect("an AUC");
+        close(&what, &[auc], &numbers(&want["auc"]), 1e-9);
+        close(&what, &[low, high], &numbers(&want["auc_ci"]), 1e-9);
+        let [c, se] = performance.c_index.expect("a C-index");
+        close(&what, &[c, se], &[want["c_index"].as_f64().unwrap(), want["c_se"].as_f64().unwrap()], 1e-9);
+        let calibration = performance.calibration.as_ref().expect("calibration");
+        let found = [calibration.brier, calibration.in_the_large, calibration.intercept, calibration.slope];
+        let want = ["brier", "citl", "intercept", "slope"].map(|k| want[k].as_f64().expect("a number"));
+        close(&what, &found, &want, 1e-5);
+    }
+    assert_eq!(results.performance.len(), 9);
+    for comparison in &results.comparisons {
+        let want = &expected["delong"][&comparison.part][format!("{}_vs_{}", comparison.first, comparison.second)];
+        close("DeLong z", &[comparison.z.abs()], &numbers(&want["z"]), 1e-5);
+        assert!((comparison.p / want["p"].as_f64().unwrap() - 1.0).abs() < 1e-4, "{comparison:?} is not {want}");
+    }
+    let cut = results.cut_off.as_ref().expect("a cut-off");
+    let want = &expected["youden_train"];
+    close("Youden", &[cut.lp], &numbers(&want["threshold"]), 1e-5);
+    close("Youden", &[cut.sensitivity], &numbers(&want["sensitivity"]), 1e-9);
+    close("Youden", &[cut.specificity], &numbers(&want["specificity"]), 1e-9);
+    for groups in &results.survival_groups {
+        let want = &expected["km_logrank"][&groups.part];
+        close("n", &groups.n.map(|n| n as f64), &numbers(&want["n"]), 0.0);
+        close("observed", &groups.observed, &numbers(&want["obs"]), 1e-9);
+        close("expected", &groups.expected, &numbers(&want["exp"]), 1e-9);
+        close("chi-squared", &[groups.chi_squared], &numbers(&want["chisq"]), 1e-9);
+        assert!((groups.p / want["p"].as_f64().unwrap() - 1.0).abs() < 1e-6, "{groups:?} is not {want}");
+        close("hazard ratio", &[groups.hazard_ratio.expect("finite")[0]], &numbers(&want["cox_hr"]), 1e-6);
+    }
+}
+
+#[test]
+fn the_default_fits_on_out_of_fold_scores() {
+    let Simulated { texts, spec, expected } = simulated();
+    let fitted = fit(&texts, &spec);
+    let want = &expected["prevalidated"];
+    let reduction = fitted.procedure.reduction.as_ref().expect("a rad-score");
+    close("out of fold", &reduction.out_of_fold, &numbers(&want["fit_preval_train"]), 5e-4);
+    let combined = fitted.results.models.iter().find(|m| m.name == "combined").expect("a combined model");
+    for ((name, value), se) in combined.names.iter().zip(&combined.coefficients).zip(&combined.standard_errors) {
+        close(name, &[*value], &numbers(&want["coef"][name]), 1e-4);
+        close(name, &[*se], &numbers(&want["se"][name]), 1e-4);
+    }
+    for performance in fitted.results.performance.iter().filter(|p| p.model == "combined") {
+        let want = &want["performance"][&performance.part];
+        close("AUC", &[performance.auc.expect("an AUC")[0]], &numbers(&want["auc"]), 1e-4);
+        close("C", &[performance.c_index.expect("a C-index")[0]], &numbers(&want["c_index"]), 1e-4);
+        let calibration = performance.calibration.as_ref().expect("calibration");
+        close("slope", &[calibration.slope], &numbers(&want["slope"]), 1e-4);
+        close("Brier", &[calibration.brier], &numbers(&want["brier"]), 1e-4);
+    }
+    let shap = &fitted.shap;
+    for (row, lp) in combined.lp.iter().enumerate() {
+        close("SHAP adds up", &[shap.base + shap.values.row(row).sum()], &[*lp], 1e-9);
+    }
+}
