@@ -23,6 +23,7 @@ mod mask_error;
 mod part10;
 mod pixels;
 mod receive;
+mod report;
 mod rle;
 mod rtstruct;
 mod seg;
@@ -32,6 +33,9 @@ mod series;
 mod series_error;
 mod sink;
 mod source;
+mod sr;
+mod sr_codes;
+mod sr_items;
 pub mod walker;
 mod write;
 
@@ -42,6 +46,10 @@ pub use header::{Header, Object, Patient, PixelFormat, parse_header, parse_objec
 pub use identifier::{Identifier, derive_uid};
 pub use mask_error::MaskError;
 pub use receive::serve;
+pub use report::{
+    ContributionReport, DeviceReport, FeatureReport, PackageReport, Picture, RegionReport, RemarkReport, Report, ResultError,
+    ResultInfo, RiskReport,
+};
 pub use rtstruct::{Contour, Structure, rasterize, read_structures};
 pub use seg::{SegError, SegInfo, write_seg};
 pub use seg_read::{Segment, read_seg};
@@ -50,6 +58,7 @@ pub use series::{Note, PlannedSlice, SeriesPlan, plan_series};
 pub use series_error::SeriesError;
 pub use sink::{AssociationEnd, Config, HowEnded, Received, Rejection, Sink, StoreFailure};
 pub use source::ObjectFile;
+pub use sr::write_sr;
 pub use write::{PatientInfo, phantom_series};
 
 /// Transfer syntaxes, by UID (PS3.5 annex A).
@@ -106,6 +115,14 @@ pub mod sop_class {
     pub const RT_STRUCTURE_SET: &str = "1.2.840.10008.5.1.4.1.1.481.3";
     /// Segmentation Storage.
     pub const SEGMENTATION: &str = "1.2.840.10008.5.1.4.1.1.66.4";
+    /// Comprehensive 3D SR Storage.
+    pub const COMPREHENSIVE_3D_SR: &str = "1.2.840.10008.5.1.4.1.1.88.34";
+    /// Secondary Capture Image Storage.
+    pub const SECONDARY_CAPTURE: &str = "1.2.840.10008.5.1.4.1.1.7";
+    /// Encapsulated PDF Storage.
+    pub const ENCAPSULATED_PDF: &str = "1.2.840.10008.5.1.4.1.1.104.1";
+    /// Media Storage Directory (DICOMDIR).
+    pub const DIRECTORY: &str = "1.2.840.10008.1.3.10";
     /// Label Map Segmentation Storage.
     pub const LABEL_MAP_SEGMENTATION: &str = "1.2.840.10008.5.1.4.1.1.66.7";
     /// Every storage SOP class of the standard begins so.
