@@ -90,6 +90,7 @@ fn report() -> Report {
         snomed: snomed.into(),
         n_voxels,
         volume_ml: n_voxels as f64 * 1.4 / 1000.0,
+        color: [86, 180, 233],
         features: features.iter().copied().map(feature).collect(),
     };
     let remark = |code: &str, sentence: &str| RemarkReport {
@@ -123,6 +124,7 @@ fn report() -> Report {
             group: "intermediate".into(),
             variant: "with-afp".into(),
             certainty: "provisional".into(),
+            cut_offs: Some([0.15, 0.4]),
             horizon_months: 60,
             survival: vec![(12, 0.97), (36, 0.85), (60, 0.77)],
             contributions: vec![
@@ -145,7 +147,7 @@ fn report() -> Report {
 }
 
 fn info<'a>(source: &'a [&'a Header], report: &'a Report) -> ResultInfo<'a> {
-    ResultInfo { source, report, first_series_number: 9002, uid_seed: b"test" }
+    ResultInfo { source, report, series_number: 9002, uid_seed: b"test" }
 }
 
 fn write(folder: &Folder, name: &str, bytes: &[u8]) -> PathBuf {
@@ -166,9 +168,10 @@ fn dciodvfy_errors(file: &Path) -> Vec<String> {
     tool("dciodvfy", &[file]).1.lines().filter(|l| l.starts_with("Error")).map(str::to_owned).collect()
 }
 
-/// Errors and warnings of a DCMTK tool.
+/// Errors and warnings of a DCMTK tool. That DCMTK 3.6.7 cannot check the characters of UTF-8 is its own limit.
 fn complaints(text: &str) -> Vec<&str> {
-    text.lines().filter(|l| l.starts_with("E: ") || l.starts_with("W: ")).collect()
+    let own = "W: The VR checker does not support this Specific Character Set: ISO_IR 192";
+    text.lines().filter(|l| (l.starts_with("E: ") || l.starts_with("W: ")) && *l != own).collect()
 }
 
 /// Runs a script with pydicom; what it prints.

@@ -8,6 +8,7 @@ mod cli;
 mod common;
 mod crash;
 mod dicom;
+mod dicom_results;
 mod extract;
 mod ibsi;
 mod line;

@@ -12,6 +12,7 @@
 
 mod ae;
 mod assemble;
+mod captures;
 mod data_set;
 mod dimse;
 mod error;
@@ -20,7 +21,9 @@ mod identifier;
 mod items;
 mod link;
 mod mask_error;
+mod page;
 mod part10;
+mod pdf;
 mod pixels;
 mod receive;
 mod report;
@@ -41,10 +44,12 @@ mod write;
 
 pub use ae::{AeTitle, AeTitleError};
 pub use assemble::{Assembled, assemble_volume};
+pub use captures::{write_captures, write_document};
 pub use error::DicomError;
 pub use header::{Header, Object, Patient, PixelFormat, parse_header, parse_object};
 pub use identifier::{Identifier, derive_uid};
 pub use mask_error::MaskError;
+pub use page::write_page;
 pub use receive::serve;
 pub use report::{
     ContributionReport, DeviceReport, FeatureReport, PackageReport, Picture, RegionReport, RemarkReport, Report, ResultError,

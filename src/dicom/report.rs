@@ -75,6 +75,8 @@ pub struct RegionReport {
     pub n_voxels: usize,
     /// Volume, mL.
     pub volume_ml: f64,
+    /// Color of its outline in the pictures.
+    pub color: [u8; 3],
     /// Its radiomics features; empty where none were computed.
     pub features: Vec<FeatureReport>,
 }
@@ -109,6 +111,8 @@ pub struct RiskReport {
     pub variant: String,
     /// `provisional` or `final`.
     pub certainty: String,
+    /// Probabilities from which on the risk is intermediate and high, where they are known.
+    pub cut_offs: Option<[f64; 2]>,
     /// Months to which `probability` refers.
     pub horizon_months: u32,
     /// (month, probability of being free of metastasis).
@@ -159,17 +163,21 @@ pub struct ResultInfo<'a> {
     pub source: &'a [&'a Header],
     /// What to say.
     pub report: &'a Report,
-    /// Series Number of the structured report; secondary captures get the next one, the page the one after.
-    pub first_series_number: u32,
+    /// Series Number of the new series.
+    pub series_number: u32,
     /// What makes the new UIDs unique, such as study number and revision, or random bytes.
     pub uid_seed: &'a [u8],
 }
 
 /// A picture to show, 8 bits per channel.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Picture {
     /// What it shows, for people.
     pub title: String,
+    /// Patient Orientation (0020,0020) of its rows and columns, such as `L\\P`; empty where it is unknown.
+    pub patient_orientation: &'static str,
+    /// Which slice of the source it shows; `None` for a plane across the slices.
+    pub slice: Option<usize>,
     /// Width, pixels.
     pub width: u16,
     /// Height, pixels.
@@ -192,7 +200,7 @@ impl Picture {
         rgb.truncate(frame.buffer_size());
         let sides = (u16::try_from(frame.width), u16::try_from(frame.height));
         let (Ok(width), Ok(height)) = sides else { return Err(bad()) };
-        Ok(Picture { title: title.into(), width, height, rgb })
+        Ok(Picture { title: title.into(), width, height, rgb, ..Picture::default() })
     }
 
     /// Refuses a picture whose bytes are not its size.

@@ -1,7 +1,7 @@
 //! What every object of ours says about the slices it was made from: patient, study, equipment, references.
 
 use super::data_set::DataSet;
-use super::{Header, Identifier, derive_uid, sop_class};
+use super::{DeviceReport, Header, Identifier, derive_uid, sop_class};
 use dicom_dictionary_std::tags;
 
 /// A Part 10 file that this box wrote.
@@ -54,6 +54,15 @@ pub fn patient_and_study(header: &Header) -> DataSet {
         "" => set,
         issuer => set.text(tags::ISSUER_OF_PATIENT_ID, issuer),
     }
+}
+
+/// What wrote the object (PS3.3 C.7.5.1).
+pub fn equipment(object: DataSet, device: &DeviceReport) -> DataSet {
+    object
+        .text(tags::MANUFACTURER, &short(&device.manufacturer))
+        .text(tags::MANUFACTURER_MODEL_NAME, &short(&device.model))
+        .text(tags::DEVICE_SERIAL_NUMBER, &short(&device.serial_number))
+        .text(tags::SOFTWARE_VERSIONS, &short(&device.software))
 }
 
 /// Class and instance of a slice; an object without a class came as CT.

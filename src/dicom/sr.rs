@@ -4,7 +4,7 @@ use super::data_set::DataSet;
 use super::items::read_items;
 use super::report::{FeatureReport, PackageReport, RegionReport, ResultError, ResultInfo, RiskReport, date_and_time};
 use super::seg::terms;
-use super::source::{Code, ObjectFile, SourceUids, code, patient_and_study, reference, reference_to, short};
+use super::source::{Code, ObjectFile, SourceUids, code, equipment, patient_and_study, reference, reference_to, short};
 use super::sr_codes::{PRIVATE, feature, private_value, site, unit};
 use super::sr_items::Relation::{Contains, HasAcquisitionContext, HasConceptModifier, HasObservationContext};
 use super::sr_items::{coded, container, date, image, number, text, uid, with_children, with_template};
@@ -41,21 +41,17 @@ pub fn write_sr(info: &ResultInfo<'_>, segmentation: Option<&[u8]>) -> Result<Ob
     let (instance, series) = (new(b"instance"), new(b"series"));
     let (day, time) = date_and_time(&info.report.created_at);
     let device = &info.report.device;
-    let object = patient_and_study(first)
+    let object = equipment(patient_and_study(first), device)
         .text(tags::SPECIFIC_CHARACTER_SET, "ISO_IR 192")
         .text(tags::SOP_CLASS_UID, sop_class::COMPREHENSIVE_3D_SR)
         .text(tags::SOP_INSTANCE_UID, &instance)
         .text(tags::SERIES_INSTANCE_UID, &series)
         .text(tags::MODALITY, "SR")
-        .text(tags::SERIES_NUMBER, &info.first_series_number.to_string())
+        .text(tags::SERIES_NUMBER, &info.series_number.to_string())
         .text(tags::SERIES_DATE, &day)
         .text(tags::SERIES_TIME, &time)
         .text(tags::SERIES_DESCRIPTION, &short(&format!("Measurements and risk, {DISCLAIMER}")))
         .items(tags::REFERENCED_PERFORMED_PROCEDURE_STEP_SEQUENCE, Vec::new())
-        .text(tags::MANUFACTURER, &short(&device.manufacturer))
-        .text(tags::MANUFACTURER_MODEL_NAME, &short(&device.model))
-        .text(tags::DEVICE_SERIAL_NUMBER, &short(&device.serial_number))
-        .text(tags::SOFTWARE_VERSIONS, &short(&device.software))
         .text(tags::INSTANCE_NUMBER, "1")
         .text(tags::CONTENT_DATE, &day)
         .text(tags::CONTENT_TIME, &time)
@@ -232,8 +228,7 @@ fn region_group(
     ];
     items.extend(algorithm(&report.segmenter, &parameters));
     items.push(segment_image(&segmentation.instance, *segment));
-    let uids = SourceUids::of(info.source.first().copied());
-    items.push(uid(Contains, ("121232", "DCM", "Source series for segmentation"), &uids.series));
+    items.push(source_series(info));
     items.extend(number(Contains, ("118565006", "SCT", "Volume"), region.volume_ml, (&ml, &ml_meaning)));
     items.extend(region.features.iter().filter_map(feature_item));
     let undefined = region.features.iter().filter(|f| !f.value.is_finite());
@@ -249,6 +244,11 @@ fn segment_image(instance: &str, segment: u16) -> DataSet {
     image(Contains, ("121191", "DCM", "Referenced Segment"), sop_class::SEGMENTATION, instance, Some(segment))
 }
 
+fn source_series(info: &ResultInfo<'_>) -> DataSet {
+    let uids = SourceUids::of(info.source.first().copied());
+    uid(Contains, ("121232", "DCM", "Source series for segmentation"), &uids.series)
+}
+
 /// One feature, if it is defined; its method is the PyRadiomics name, which also tells the filter of the image.
 fn feature_item(row: &FeatureReport) -> Option<DataSet> {
     let own_code = private_value(&row.name);
@@ -260,7 +260,8 @@ fn feature_item(row: &FeatureReport) -> Option<DataSet> {
 
 /// TID 1501: the risk. Its finding is a risk, never a metastasis: a reader by code must not take one for the other.
 ///
-/// It names the segment of the liver: PixelMed's validator (2022) asks for one in every group when any group has one.
+/// It names the segment of the liver and its source: PixelMed's validator (2022) asks for both in every group when any
+/// group has them.
 fn risk_group(info: &ResultInfo<'_>, risk: &RiskReport, segmentation: Option<&Segmentation>) -> DataSet {
     let (report, seed) = (info.report, info.uid_seed);
     let first = info.source.first().map_or("", |h| h.sop_instance_uid.as_str());
@@ -276,7 +277,7 @@ fn risk_group(info: &ResultInfo<'_>, risk: &RiskReport, segmentation: Option<&Se
     ];
     items.extend(algorithm(&report.nomogram, &parameters));
     let liver = segmentation.and_then(|s| Some((s, s.segment(Region::Liver)?)));
-    items.extend(liver.map(|(s, (_, segment, _))| segment_image(&s.instance, *segment)));
+    items.extend(liver.iter().flat_map(|(s, (_, segment, _))| [segment_image(&s.instance, *segment), source_series(info)]));
     items.extend(measure(("122157", "DCM", "Probability"), risk.probability));
     let horizon = f64::from(risk.horizon_months);
     items.extend(number(Contains, own("HORIZON", "Months to which the probability refers"), horizon, ("mo", "month")));
