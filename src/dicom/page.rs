@@ -3,6 +3,7 @@
 use super::pdf::{Font, HEIGHT, Page, Rgb, WIDTH, clipped, text_width, wrapped};
 use super::report::date_and_time;
 use super::sr::INVESTIGATIONAL;
+use super::sr_codes::clinical_name;
 use super::{Header, PackageReport, Picture, RemarkReport, Report, ResultError, RiskReport};
 use crate::DISCLAIMER;
 
@@ -125,12 +126,12 @@ fn verdict(page: &mut Page, report: &Report, risk: &RiskReport, y: f64) -> f64 {
     let certainty = format!("{}, variant {}, {:.0} of {:.0} points", risk.certainty, risk.variant, risk.points, risk.points_max);
     page.text((LEFT, y + 34.0), Font::Regular, 8.5, FAINT, &certainty);
     scale(page, risk, (300.0, y + 4.0), RIGHT - 300.0);
-    let free = risk.survival.iter().map(|(month, p)| format!("{month} months {}", percent(*p))).collect::<Vec<_>>();
+    let free = risk.survival.iter().map(|(month, p)| format!("{month} months {:.0} %", 100.0 * p)).collect::<Vec<_>>();
     if !free.is_empty() {
         let line = clipped(Font::Regular, 8.5, RIGHT - 300.0, &format!("Free of metastasis: {}", free.join(", ")));
         page.text((300.0, y + 34.0), Font::Regular, 8.5, INK, &line);
     }
-    let missing = report.missing.join(", ");
+    let missing = report.missing.iter().map(|key| clinical_name(*key)).collect::<Vec<_>>().join(", ");
     if missing.is_empty() {
         return y + 44.0;
     }
@@ -219,9 +220,9 @@ fn sentence(text: &str) -> String {
     letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
 }
 
-/// The pictures side by side, as large as 250 by 230 points.
+/// The pictures side by side, as large as 250 by 250 points.
 fn images(page: &mut Page, pictures: &[Picture], y: f64) -> f64 {
-    let (width, height) = ((RIGHT - LEFT - 12.0) / 2.0, 225.0);
+    let (width, height) = ((RIGHT - LEFT - 12.0) / 2.0, 250.0);
     let mut end: f64 = y;
     for (place, picture) in pictures.iter().enumerate() {
         let (w, h) = (f64::from(picture.width), f64::from(picture.height));

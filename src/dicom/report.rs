@@ -2,6 +2,7 @@
 
 use super::{DicomError, Header};
 use crate::Explain;
+use crate::risk::ClinicalKey;
 use crate::volume::Region;
 
 /// The results of one study. Nothing in it names the patient: that comes from the headers of the source.
@@ -15,10 +16,7 @@ pub struct Report {
     pub revision: u32,
     /// What computed it.
     pub device: DeviceReport,
-    /// True when the segmentation was computed: then a region without voxels was looked for and not found. False when the
-    /// study was refused before: then nothing is known about any region.
-    pub segmented: bool,
-    /// Every region that the segmenter knows, found or not.
+    /// Every region that the segmenter looked for, found or not.
     pub regions: Vec<RegionReport>,
     /// The risk, where one may be given.
     pub risk: Option<RiskReport>,
@@ -26,10 +24,10 @@ pub struct Report {
     pub reasons: Vec<RemarkReport>,
     /// Remarks on quality that belong to the result.
     pub notes: Vec<RemarkReport>,
-    /// Clinical values that were known: name, and value with unit.
-    pub known: Vec<(String, String)>,
-    /// Names of the clinical values that nobody has told yet.
-    pub missing: Vec<String>,
+    /// Clinical values that were known, as numbers: in the unit of the key's name, yes is 1, no is 0.
+    pub known: Vec<(ClinicalKey, f64)>,
+    /// Clinical values that nobody has told yet.
+    pub missing: Vec<ClinicalKey>,
     /// The network.
     pub segmenter: PackageReport,
     /// The nomogram.
@@ -159,7 +157,7 @@ pub struct PackageReport {
 /// What every result object is made from.
 #[derive(Debug, Clone, Copy)]
 pub struct ResultInfo<'a> {
-    /// Headers of the slices that were analyzed, or of those that came when they were refused; not empty.
+    /// Headers of the slices that were analyzed; not empty.
     pub source: &'a [&'a Header],
     /// What to say.
     pub report: &'a Report,

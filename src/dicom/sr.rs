@@ -5,11 +5,12 @@ use super::items::read_items;
 use super::report::{FeatureReport, PackageReport, RegionReport, ResultError, ResultInfo, RiskReport, date_and_time};
 use super::seg::terms;
 use super::source::{Code, ObjectFile, SourceUids, code, equipment, patient_and_study, reference, reference_to, short};
-use super::sr_codes::{PRIVATE, feature, private_value, site, unit};
+use super::sr_codes::{PRIVATE, clinical, clinical_name, clinical_text, feature, private_value, site, unit};
 use super::sr_items::Relation::{Contains, HasAcquisitionContext, HasConceptModifier, HasObservationContext};
 use super::sr_items::{coded, container, date, image, number, text, uid, with_children, with_template};
 use super::{Header, derive_uid, parse_object, part10, sop_class, syntax};
 use crate::DISCLAIMER;
+use crate::risk::ClinicalKey;
 use crate::volume::Region;
 use dicom_dictionary_std::tags;
 
@@ -32,8 +33,7 @@ const fn own<'a>(value: &'a str, meaning: &'a str) -> Code<'a> {
 /// `segmentation`, the SEG object of this result), the risk as a group of its own (TID 1501), and what was looked for
 /// and not found, reasons, notes and disclaimers as qualitative evaluations.
 ///
-/// Three cases are told apart by "CAD Processing and Findings Summary" (CID 6047): analyzed with findings, analyzed without,
-/// not analyzed. In the last, no region is called present or absent.
+/// "CAD Processing and Findings Summary" (CID 6047) tells whether a risk was computed and whether there are findings.
 pub fn write_sr(info: &ResultInfo<'_>, segmentation: Option<&[u8]>) -> Result<ObjectFile, ResultError> {
     let first = *info.source.first().ok_or(ResultError::NoSource)?;
     let segmentation = segmentation.map(Segmentation::read).transpose()?;
@@ -136,7 +136,7 @@ fn content(info: &ResultInfo<'_>, segmentation: Option<&Segmentation>) -> Result
     items.push(coded(HasConceptModifier, procedure, ("25045-6", "LN", "CT unspecified body region")));
     items.push(image_library(info));
     let mut groups = Vec::new();
-    for region in info.report.regions.iter().filter(|r| info.report.segmented && r.n_voxels > 0) {
+    for region in info.report.regions.iter().filter(|r| r.n_voxels > 0) {
         groups.push(region_group(info, region, segmentation)?);
     }
     groups.extend(info.report.risk.as_ref().map(|risk| risk_group(info, risk, segmentation)));
@@ -298,11 +298,19 @@ fn risk_group(info: &ResultInfo<'_>, risk: &RiskReport, segmentation: Option<&Se
     let certainty = own(if risk.certainty == "final" { "FINAL" } else { "PROVISIONAL" }, &risk.certainty);
     items.push(coded(Contains, own("CERTAINTY", "Certainty of the risk"), certainty));
     let say = |concept, value: &str| text(Contains, concept, value);
+    items.extend(report.known.iter().filter_map(|(key, value)| clinical_item(*key, *value)));
     let inputs = risk.contributions.iter().map(|c| format!("{} = {}", c.label, c.value));
     items.extend(inputs.map(|input| say(own("INPUT", "Known input of the risk model"), &input)));
     items.push(say(own("DISCLAIMER", "Disclaimer"), DISCLAIMER));
     items.push(say(own("STATUS", "Regulatory status"), INVESTIGATIONAL));
     container(MEASUREMENT_GROUP, Some("1501"), items)
+}
+
+/// A clinical value by its public code: a number with its unit, or present and absent.
+fn clinical_item(key: ClinicalKey, value: f64) -> Option<DataSet> {
+    let (concept, unit) = clinical(key);
+    let found = if value > 0.5 { ("52101004", "SCT", "Present") } else { ("47492008", "SCT", "Not seen") };
+    unit.map_or_else(|| Some(coded(Contains, concept, found)), |unit| number(Contains, concept, value, unit))
 }
 
 fn group(name: &str) -> Code<'_> {
@@ -319,15 +327,14 @@ fn evaluations(info: &ResultInfo<'_>) -> Vec<DataSet> {
     let report = info.report;
     let abnormal = |r: &&RegionReport| matches!(r.region, Region::LiverLesion | Region::ColorectalTumor);
     let findings = report.regions.iter().filter(abnormal).any(|r| r.n_voxels > 0);
-    let summary = match (report.segmented, report.risk.is_some(), findings) {
-        (false, _, _) => ("111245", "DCM", "No algorithms succeeded; without findings"),
-        (true, true, false) => ("111241", "DCM", "All algorithms succeeded; without findings"),
-        (true, true, true) => ("111242", "DCM", "All algorithms succeeded; with findings"),
-        (true, false, false) => ("111243", "DCM", "Not all algorithms succeeded; without findings"),
-        (true, false, true) => ("111244", "DCM", "Not all algorithms succeeded; with findings"),
+    let summary = match (report.risk.is_some(), findings) {
+        (true, false) => ("111241", "DCM", "All algorithms succeeded; without findings"),
+        (true, true) => ("111242", "DCM", "All algorithms succeeded; with findings"),
+        (false, false) => ("111243", "DCM", "Not all algorithms succeeded; without findings"),
+        (false, true) => ("111244", "DCM", "Not all algorithms succeeded; with findings"),
     };
     let mut items = vec![coded(Contains, ("111017", "DCM", "CAD Processing and Findings Summary"), summary)];
-    for region in report.regions.iter().filter(|_| report.segmented) {
+    for region in &report.regions {
         let concept = (region.snomed.as_str(), "SCT", terms(region.region).meaning);
         let found = region.n_voxels > 0;
         let value = if found { ("52101004", "SCT", "Present") } else { ("272519000", "SCT", "Absent") };
@@ -341,10 +348,10 @@ fn evaluations(info: &ResultInfo<'_>) -> Vec<DataSet> {
     for note in &report.notes {
         items.push(say(own("QUALITY", "Quality note"), &format!("{} [{}]", note.sentence, note.code)));
     }
-    for (name, value) in &report.known {
+    for (name, value) in report.known.iter().map(|(key, value)| clinical_text(*key, *value)) {
         items.push(say(own("KNOWN", "Known clinical value"), &format!("{name} = {value}")));
     }
-    items.extend(report.missing.iter().map(|name| say(own("MISSING", "Unknown clinical value"), name)));
+    items.extend(report.missing.iter().map(|key| say(own("MISSING", "Unknown clinical value"), clinical_name(*key))));
     let revision = format!("{} revision {}", report.study, report.revision);
     items.push(say(own("REVISION", "Study number and revision of the result"), revision.trim()));
     items.push(say(own("DISCLAIMER", "Disclaimer"), DISCLAIMER));

@@ -1,6 +1,7 @@
 //! Codes of the structured report: concepts of the templates, features (IBSI), units (UCUM).
 
 use super::source::Code;
+use crate::risk::ClinicalKey;
 use crate::volume::Region;
 use sha2::{Digest, Sha256};
 
@@ -50,6 +51,40 @@ pub fn site(region: Region) -> Code<'static> {
     match region {
         Region::Liver | Region::LiverLesion => ("10200004", "SCT", "Liver"),
         Region::Colon | Region::ColorectalTumor => ("71854001", "SCT", "Colon"),
+    }
+}
+
+/// The concept of a clinical value, in LOINC; its unit in UCUM, or `None` for a yes or no.
+pub fn clinical(key: ClinicalKey) -> (Code<'static>, Option<(&'static str, &'static str)>) {
+    match key {
+        ClinicalKey::AfpNgPerMl => {
+            (("1834-1", "LN", "Alpha-1-Fetoprotein [Mass/volume] in Serum or Plasma"), Some(("ng/mL", "nanogram per milliliter")))
+        }
+        ClinicalKey::DissectedLymphNodes => {
+            (("21894-1", "LN", "Regional lymph nodes examined [#] Specimen"), Some(("1", "no units")))
+        }
+        ClinicalKey::PerineuralInvasion => (("92837-4", "LN", "Perineural invasion in Cancer specimen"), None),
+        ClinicalKey::TumorNodules => (("84886-1", "LN", "Tumor deposits in Colorectal cancer specimen"), None),
+    }
+}
+
+/// A clinical value as people say it: what it is, and the value with its unit.
+pub fn clinical_text(key: ClinicalKey, value: f64) -> (&'static str, String) {
+    let yes_or_no = if value > 0.5 { "yes" } else { "no" }.to_owned();
+    match key {
+        ClinicalKey::AfpNgPerMl => (clinical_name(key), format!("{value} ng/mL")),
+        ClinicalKey::DissectedLymphNodes => (clinical_name(key), value.to_string()),
+        ClinicalKey::PerineuralInvasion | ClinicalKey::TumorNodules => (clinical_name(key), yes_or_no),
+    }
+}
+
+/// What a clinical value is, for people.
+pub fn clinical_name(key: ClinicalKey) -> &'static str {
+    match key {
+        ClinicalKey::AfpNgPerMl => "alpha-fetoprotein",
+        ClinicalKey::DissectedLymphNodes => "dissected lymph nodes",
+        ClinicalKey::PerineuralInvasion => "perineural invasion",
+        ClinicalKey::TumorNodules => "tumor nodules",
     }
 }
 
