@@ -5,6 +5,8 @@
 //! set of headers is: a [`SeriesPlan`] with notes and refusals, or a [`SeriesError`] when no volume can be made of it;
 //! [`assemble_volume`] decodes the planned slices into a [`crate::volume::Volume`]. [`write_seg`] turns a label map into a DICOM
 //! SEG that points back at the slices, [`phantom_series`] a volume into CT objects, [`send`] delivers files to another node.
+//! A [`Report`] becomes a structured report ([`write_sr`]), a page ([`write_page`]) and, with pictures, objects that every
+//! viewer shows ([`write_captures`], [`write_document`]); [`write_directory`] lists files on media.
 //! [`read_seg`] and [`read_structures`] with [`rasterize`] turn what others drew into masks on the grid of a volume.
 //!
 //! **Invariant:** nothing from outside is parsed, decoded or stored before its lengths were walked; no identifier is printed.
@@ -15,6 +17,7 @@ mod assemble;
 mod captures;
 mod data_set;
 mod dimse;
+mod directory;
 mod error;
 mod header;
 mod identifier;
@@ -45,6 +48,7 @@ mod write;
 pub use ae::{AeTitle, AeTitleError};
 pub use assemble::{Assembled, assemble_volume};
 pub use captures::{write_captures, write_document};
+pub use directory::{DirectoryEntry, write_directory};
 pub use error::DicomError;
 pub use header::{Header, Object, Patient, PixelFormat, parse_header, parse_object};
 pub use identifier::{Identifier, derive_uid};

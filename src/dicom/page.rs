@@ -48,7 +48,13 @@ pub fn write_page(report: &Report, source: &[&Header], pictures: &[Picture]) -> 
 
 fn heading(page: &mut Page) {
     page.text((LEFT, 48.0), Font::Bold, 16.0, INK, "Risk of metachronous liver metastasis");
-    page.text((LEFT, 62.0), Font::Regular, 9.0, FAINT, "Automatic analysis of an abdominal CT: segmentation, radiomics, nomogram");
+    page.text(
+        (LEFT, 62.0),
+        Font::Regular,
+        9.0,
+        FAINT,
+        "Automatic analysis of an abdominal CT: segmentation, radiomics, nomogram",
+    );
     page.text_right((RIGHT, 48.0), Font::Bold, 11.0, FAINT, "metwatch");
     page.rectangle((LEFT, 70.0), (RIGHT - LEFT, 17.0), AMBER);
     let text = DISCLAIMER.to_uppercase();
@@ -123,7 +129,8 @@ fn verdict(page: &mut Page, report: &Report, risk: &RiskReport, y: f64) -> f64 {
     page.rectangle((x, y), (text_width(Font::Bold, 11.0, &group) + 16.0, 20.0), color);
     let ink = if risk.group == "high" { [255, 255, 255] } else { INK };
     page.text((x + 8.0, y + 14.0), Font::Bold, 11.0, ink, &group);
-    let certainty = format!("{}, variant {}, {:.0} of {:.0} points", risk.certainty, risk.variant, risk.points, risk.points_max);
+    let certainty =
+        format!("{}, variant {}, {:.0} of {:.0} points", risk.certainty, risk.variant, risk.points, risk.points_max);
     page.text((LEFT, y + 34.0), Font::Regular, 8.5, FAINT, &certainty);
     scale(page, risk, (300.0, y + 4.0), RIGHT - 300.0);
     let free = risk.survival.iter().map(|(month, p)| format!("{month} months {:.0} %", 100.0 * p)).collect::<Vec<_>>();
@@ -135,7 +142,12 @@ fn verdict(page: &mut Page, report: &Report, risk: &RiskReport, y: f64) -> f64 {
     if missing.is_empty() {
         return y + 44.0;
     }
-    let line = clipped(Font::Regular, 8.5, RIGHT - LEFT, &format!("Not known: {missing}. The risk changes when they become known."));
+    let line = clipped(
+        Font::Regular,
+        8.5,
+        RIGHT - LEFT,
+        &format!("Not known: {missing}. The risk changes when they become known."),
+    );
     page.text((LEFT, y + 46.0), Font::Regular, 8.5, FAINT, &line);
     y + 56.0
 }
@@ -150,7 +162,13 @@ fn scale(page: &mut Page, risk: &RiskReport, (x, y): (f64, f64), width: f64) {
             }
             for (place, cut) in [(at(low), low), (at(high), high)] {
                 let label = format!("{:.0} %", 100.0 * cut);
-                page.text((place - text_width(Font::Regular, 7.0, &label) / 2.0, y + 16.0), Font::Regular, 7.0, FAINT, &label);
+                page.text(
+                    (place - text_width(Font::Regular, 7.0, &label) / 2.0, y + 16.0),
+                    Font::Regular,
+                    7.0,
+                    FAINT,
+                    &label,
+                );
             }
         }
         None => page.rectangle((x, y), (width, 8.0), RULE),
@@ -165,7 +183,13 @@ fn scale(page: &mut Page, risk: &RiskReport, (x, y): (f64, f64), width: f64) {
 /// What raises and what lowers the risk.
 fn explanation(page: &mut Page, risk: &RiskReport, y: f64) -> f64 {
     let y = section(page, (LEFT, y), RIGHT, "What the risk rests on");
-    page.text_right((RIGHT, y - 17.0), Font::Regular, 7.5, FAINT, "contribution in log odds, against the training mean");
+    page.text_right(
+        (RIGHT, y - 17.0),
+        Font::Regular,
+        7.5,
+        FAINT,
+        "contribution in log odds, against the training mean",
+    );
     let shown = &risk.contributions[..risk.contributions.len().min(CONTRIBUTIONS_MAX)];
     let longest = shown.iter().map(|c| c.log_odds.abs()).fold(0.1, f64::max);
     let (middle, reach) = (455.0, 70.0);
@@ -229,7 +253,13 @@ fn images(page: &mut Page, pictures: &[Picture], y: f64) -> f64 {
         let scale = (width / w).min(height / h);
         let x = LEFT + place as f64 * (width + 12.0);
         page.image((x, y), (w * scale, h * scale), picture);
-        page.text((x, y + h * scale + 10.0), Font::Regular, 8.0, FAINT, &clipped(Font::Regular, 8.0, width, &picture.title));
+        page.text(
+            (x, y + h * scale + 10.0),
+            Font::Regular,
+            8.0,
+            FAINT,
+            &clipped(Font::Regular, 8.0, width, &picture.title),
+        );
         end = end.max(y + h * scale + 16.0);
     }
     end + 4.0

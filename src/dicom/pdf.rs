@@ -94,9 +94,7 @@ impl Page {
         ));
         file.stream("", &compressed(self.content.as_bytes()));
         for font in ["Helvetica", "Helvetica-Bold"] {
-            file.object(&format!(
-                "<< /Type /Font /Subtype /Type1 /BaseFont /{font} /Encoding /WinAnsiEncoding >>"
-            ));
+            file.object(&format!("<< /Type /Font /Subtype /Type1 /BaseFont /{font} /Encoding /WinAnsiEncoding >>"));
         }
         let title: String = title.chars().map(|c| escaped(code_point(c))).collect();
         let producer = concat!("metwatch ", env!("CARGO_PKG_VERSION"));

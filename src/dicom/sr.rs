@@ -277,7 +277,9 @@ fn risk_group(info: &ResultInfo<'_>, risk: &RiskReport, segmentation: Option<&Se
     ];
     items.extend(algorithm(&report.nomogram, &parameters));
     let liver = segmentation.and_then(|s| Some((s, s.segment(Region::Liver)?)));
-    items.extend(liver.iter().flat_map(|(s, (_, segment, _))| [segment_image(&s.instance, *segment), source_series(info)]));
+    items.extend(
+        liver.iter().flat_map(|(s, (_, segment, _))| [segment_image(&s.instance, *segment), source_series(info)]),
+    );
     items.extend(measure(("122157", "DCM", "Probability"), risk.probability));
     let horizon = f64::from(risk.horizon_months);
     items.extend(number(Contains, own("HORIZON", "Months to which the probability refers"), horizon, ("mo", "month")));

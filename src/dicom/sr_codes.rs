@@ -57,9 +57,10 @@ pub fn site(region: Region) -> Code<'static> {
 /// The concept of a clinical value, in LOINC; its unit in UCUM, or `None` for a yes or no.
 pub fn clinical(key: ClinicalKey) -> (Code<'static>, Option<(&'static str, &'static str)>) {
     match key {
-        ClinicalKey::AfpNgPerMl => {
-            (("1834-1", "LN", "Alpha-1-Fetoprotein [Mass/volume] in Serum or Plasma"), Some(("ng/mL", "nanogram per milliliter")))
-        }
+        ClinicalKey::AfpNgPerMl => (
+            ("1834-1", "LN", "Alpha-1-Fetoprotein [Mass/volume] in Serum or Plasma"),
+            Some(("ng/mL", "nanogram per milliliter")),
+        ),
         ClinicalKey::DissectedLymphNodes => {
             (("21894-1", "LN", "Regional lymph nodes examined [#] Specimen"), Some(("1", "no units")))
         }
