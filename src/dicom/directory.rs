@@ -15,8 +15,7 @@ const FILE_SET_ID: &str = "METWATCH";
 pub struct DirectoryEntry {
     file_id: String,
     header: Header,
-    /// Study Description and Series Description.
-    descriptions: [String; 2],
+    series_description: String,
     record_type: &'static str,
     /// What the lowest record says of the object.
     keys: DataSet,
@@ -40,9 +39,8 @@ impl DirectoryEntry {
             sop_class::ENCAPSULATED_PDF => ("ENCAP DOC", document_keys(&root, common)),
             _ => ("IMAGE", common),
         };
-        let descriptions =
-            [tags::STUDY_DESCRIPTION, tags::SERIES_DESCRIPTION].map(|tag| short(&root.text_in(tag, &root.charset())));
-        Ok(Self { file_id: file_id.into(), header: object.header, descriptions, record_type, keys })
+        let series_description = short(&root.text_in(tags::SERIES_DESCRIPTION, &root.charset()));
+        Ok(Self { file_id: file_id.into(), header: object.header, series_description, record_type, keys })
     }
 
     /// The last part of the file ID.
@@ -228,7 +226,7 @@ fn studies(entries: &[&DirectoryEntry]) -> Vec<Record> {
             let keys = DataSet::default()
                 .text(tags::STUDY_DATE, or(&h.study_date, "19000101"))
                 .text(tags::STUDY_TIME, or(&h.study_time, "000000"))
-                .text(tags::STUDY_DESCRIPTION, &group[0].descriptions[0])
+                .text(tags::STUDY_DESCRIPTION, h.study_description.as_str())
                 .text(tags::STUDY_INSTANCE_UID, h.study_instance_uid.as_str())
                 .text(tags::STUDY_ID, or(h.study_id.as_str(), "1"))
                 .text(tags::ACCESSION_NUMBER, h.accession_number.as_str());
@@ -246,7 +244,7 @@ fn series(entries: &[&DirectoryEntry]) -> Vec<Record> {
                 .text(tags::MODALITY, or(&h.modality, "OT"))
                 .text(tags::SERIES_INSTANCE_UID, h.series_instance_uid.as_str())
                 .text(tags::SERIES_NUMBER, &h.series_number.unwrap_or(1).to_string())
-                .text(tags::SERIES_DESCRIPTION, &group[0].descriptions[1]);
+                .text(tags::SERIES_DESCRIPTION, &group[0].series_description);
             Record { kind: "SERIES", keys, below: group.into_iter().map(object).collect() }
         })
         .collect()

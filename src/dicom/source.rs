@@ -50,10 +50,12 @@ pub fn patient_and_study(header: &Header) -> DataSet {
         .text(tags::PATIENT_BIRTH_DATE, header.patient.birth_date.as_str())
         .text(tags::PATIENT_SEX, &header.patient.sex)
         .text(tags::STUDY_ID, header.study_id.as_str());
-    match header.patient.issuer.as_str() {
+    let known = |set: DataSet, tag, value: &Identifier| match value.as_str() {
         "" => set,
-        issuer => set.text(tags::ISSUER_OF_PATIENT_ID, issuer),
-    }
+        value => set.text(tag, value),
+    };
+    let set = known(set, tags::ISSUER_OF_PATIENT_ID, &header.patient.issuer);
+    known(set, tags::STUDY_DESCRIPTION, &header.study_description)
 }
 
 /// What wrote the object (PS3.3 C.7.5.1).
