@@ -133,10 +133,11 @@ fn verdict(page: &mut Page, report: &Report, risk: &RiskReport, y: f64) -> f64 {
         format!("{}, variant {}, {:.0} of {:.0} points", risk.certainty, risk.variant, risk.points, risk.points_max);
     page.text((LEFT, y + 34.0), Font::Regular, 8.5, FAINT, &certainty);
     scale(page, risk, (300.0, y + 4.0), RIGHT - 300.0);
-    let free = risk.survival.iter().map(|(month, p)| format!("{month} months {:.0} %", 100.0 * p)).collect::<Vec<_>>();
-    if !free.is_empty() {
-        let line = clipped(Font::Regular, 8.5, RIGHT - 300.0, &format!("Free of metastasis: {}", free.join(", ")));
-        page.text((300.0, y + 34.0), Font::Regular, 8.5, INK, &line);
+    if !risk.survival.is_empty() {
+        let months: Vec<String> = risk.survival.iter().map(|(month, _)| month.to_string()).collect();
+        let free: Vec<String> = risk.survival.iter().map(|(_, p)| format!("{:.0}", 100.0 * p)).collect();
+        let line = format!("Free of metastasis at {} months: {} %", months.join(", "), free.join(", "));
+        page.text((300.0, y + 34.0), Font::Regular, 8.5, INK, &clipped(Font::Regular, 8.5, RIGHT - 300.0, &line));
     }
     let missing = report.missing.iter().map(|key| clinical_name(*key)).collect::<Vec<_>>().join(", ");
     if missing.is_empty() {
@@ -224,7 +225,8 @@ fn no_risk(page: &mut Page, report: &Report, y: f64) -> f64 {
             page.text((LEFT, y), Font::Bold, 9.5, INK, &line);
             y += 13.0;
         }
-        let advice = format!("What to do: {} [{}]", reason.advice, reason.code);
+        let to_do = if reason.advice.is_empty() { String::new() } else { format!("What to do: {} ", reason.advice) };
+        let advice = format!("{to_do}[{}]", reason.code);
         for line in wrapped(Font::Regular, 8.5, RIGHT - LEFT, &advice) {
             page.text((LEFT, y), Font::Regular, 8.5, FAINT, &line);
             y += 12.0;

@@ -344,7 +344,8 @@ fn evaluations(info: &ResultInfo<'_>) -> Vec<DataSet> {
     }
     let say = |concept, value: &str| text(Contains, concept, value);
     for reason in &report.reasons {
-        let sentence = format!("{} [{}] What to do: {}", reason.sentence, reason.code, reason.advice);
+        let to_do = if reason.advice.is_empty() { String::new() } else { format!(" What to do: {}", reason.advice) };
+        let sentence = format!("{} [{}]{to_do}", reason.sentence, reason.code);
         items.push(say(own("REASON", "Why no risk is given"), &sentence));
     }
     for note in &report.notes {
