@@ -2,6 +2,7 @@
 
 use crate::common::{Folder, reference, run};
 use serde_json::Value;
+use std::process::Command;
 
 struct Analyzed {
     code: i32,
@@ -64,9 +65,10 @@ fn a_phantom_gets_a_final_risk_when_everything_is_known() {
     assert_eq!(result["assessment"]["certainty"], "final");
     assert_eq!(result["disclaimer"], "demonstration, not for clinical use");
     assert!(complete.stdout.contains("demonstration, not for clinical use"));
-    for name in ["labels.nii.gz", "features.csv", "segmentation.dcm", "overlay_axial_liver.png"] {
+    for name in ["labels.nii.gz", "features.csv", "overlay_axial_liver.png", "report.pdf"] {
         assert!(complete.has(name), "{name} is missing");
     }
+    assert_eq!(objects_say_what_files_say(&complete, &phantom.text("dicom")), ["colorectal_tumor", "liver"]);
     let sum: f64 =
         result["assessment"]["contributions"].as_array().unwrap().iter().map(|c| c["shap"].as_f64().unwrap()).sum();
     assert!(sum.is_finite());
@@ -77,7 +79,10 @@ fn a_phantom_gets_a_final_risk_when_everything_is_known() {
     assert_eq!(result["assessment"]["variant"], "image");
     assert_eq!(result["assessment"]["certainty"], "provisional");
     assert!(image.codes("notes").contains(&"risk.missing".to_string()));
-    assert!(!image.has("segmentation.dcm"), "a SEG needs DICOM slices to point at");
+    assert!(image.has("report.pdf"));
+    for name in ["segmentation.dcm", "measurements.dcm", "report.dcm", "picture_1.dcm"] {
+        assert!(!image.has(name), "{name} needs DICOM slices to point at");
+    }
 }
 
 #[test]
@@ -96,7 +101,71 @@ fn a_real_ct_is_refused_by_a_network_that_knows_phantoms_only() {
         );
         assert!(analyzed.has("labels.nii.gz") && analyzed.has("features.csv"), "labels and features are kept");
         assert!(analyzed.stdout.contains("NOT ANALYSED"));
+        if input == "crlm_ct/CRLM-CT-1004" {
+            objects_say_what_files_say(&analyzed, &reference(input).display().to_string());
+        }
     }
+}
+
+/// The objects for a PACS: valid, of the source's study, with the numbers of features.csv and the voxels of result.json as
+/// highdicom reads them. The regions that have features, sorted.
+fn objects_say_what_files_say(analyzed: &Analyzed, source: &str) -> Vec<String> {
+    let out = analyzed.folder.join("out");
+    let mut names: Vec<String> =
+        std::fs::read_dir(&out).unwrap().map(|e| e.unwrap().file_name().to_string_lossy().into_owned()).collect();
+    names.retain(|name| name.ends_with(".dcm"));
+    names.sort();
+    let objects = ["measurements.dcm", "picture_1.dcm", "picture_2.dcm", "report.dcm"];
+    assert!(objects.iter().all(|o| names.iter().any(|n| n == o)), "{names:?}");
+    for name in &names {
+        let checked = Command::new("dciodvfy").arg(out.join(name)).output().expect("dicom3tools is installed");
+        let report = String::from_utf8_lossy(&checked.stderr).into_owned();
+        assert!(!report.lines().any(|l| l.starts_with("Error")), "{name}: {report}");
+    }
+    let script = r#"
+import sys, os, csv, json, glob, numpy as np, pydicom, highdicom as hd
+out, source = sys.argv[1:]
+result = json.load(open(out + '/result.json'))
+slices = [pydicom.dcmread(f, stop_before_pixels=True) for f in glob.glob(source + '/*.dcm')]
+for f in glob.glob(out + '/*.dcm'):
+    d = pydicom.dcmread(f)
+    assert d.StudyInstanceUID == slices[0].StudyInstanceUID and d.PatientID == slices[0].PatientID, f
+    assert d.PatientName == slices[0].PatientName and d.SeriesInstanceUID != slices[0].SeriesInstanceUID, f
+rows = {r['region']: r for r in csv.DictReader(open(out + '/features.csv'))}
+content = hd.sr.srread(out + '/measurements.dcm').content
+read = {}
+for g in content.get_volumetric_roi_measurement_groups():
+    numbers = {}
+    for m in g.get_measurements():
+        methods = [c.ConceptCodeSequence[0].CodeMeaning for c in m.get('ContentSequence', [])]
+        numbers[methods[0] if methods else m.name.meaning] = float(m.value)
+    read[g.tracking_identifier] = numbers
+for region in result['regions']:
+    assert (region['n_voxels'] > 0) == (region['region'] in read), region
+    if region['n_voxels'] > 0: assert read[region['region']]['Volume'] == region['volume_ml']
+for region, row in rows.items():
+    finite = {n: float(v) for n, v in row.items() if n != 'region' and v and np.isfinite(float(v))}
+    mine = {n: v for n, v in read[region].items() if n != 'Volume'}
+    assert mine == finite and len(mine) > 90, (region, len(mine), len(finite))
+probability = [float(m.value) for g in content.get_image_measurement_groups() for m in g.get_measurements()
+               if m.name.value == '122157']
+assert probability == ([result['assessment']['probability']] if result['assessment'] else []), probability
+if os.path.exists(out + '/segmentation.dcm'):
+    seg = hd.seg.segread(out + '/segmentation.dcm')
+    voxels = {s.TrackingID: 0 for s in seg.SegmentSequence}
+    for frame, pixels in zip(seg.PerFrameFunctionalGroupsSequence, seg.pixel_array.reshape(-1, seg.Rows, seg.Columns)):
+        number = frame.SegmentIdentificationSequence[0].ReferencedSegmentNumber
+        voxels[seg.SegmentSequence[number - 1].TrackingID] += int(pixels.sum())
+    # The organ is measured with its lesions, the segment is without them.
+    voxels['liver'] = voxels.get('liver', 0) + voxels.get('liver_lesion', 0)
+    for region in result['regions']:
+        assert voxels.get(region['region'], 0) == region['n_voxels'], region
+print(*sorted(rows))
+"#;
+    let python = std::env::var("METWATCH_TEST_PYTHON").unwrap_or(".venv/bin/python".into());
+    let said = Command::new(python).args(["-c", script]).arg(&out).arg(source).output().expect("tests/run makes it");
+    assert!(said.status.success(), "{}", String::from_utf8_lossy(&said.stderr));
+    String::from_utf8_lossy(&said.stdout).split_whitespace().map(Into::into).collect()
 }
 
 #[test]

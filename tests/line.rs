@@ -255,11 +255,32 @@ fn a_study_from_storescu_and_one_from_pynetdicom_reach_the_stations() {
     assert_eq!(code, 0, "{stderr}");
     assert!(text.contains("S000001") && text.contains("S000002"), "{text}");
 
-    // SEG of the first study: valid to the validator of others.
-    let seg = served.folder.join("results/S000001/segmentation.dcm");
-    let output = Command::new("dciodvfy").arg(&seg).output().expect("dicom3tools is installed by tests/run");
-    let report = String::from_utf8_lossy(&output.stderr);
-    assert!(!report.lines().any(|l| l.starts_with("Error")), "{report}");
+    // What is for a PACS is on disk before the announcement. All objects go onto a medium beside the running service.
+    let config = served.folder.text("metwatch.toml");
+    let medium = served.folder.text("medium");
+    let export = ["study", "export", "s000001", "--config", &config, "--out", &medium];
+    let (code, text, stderr) = run(&export);
+    assert_eq!(code, 0, "{stderr}");
+    assert!(text.contains(&format!("{} objects as received", series(21, "PAT-A").len())), "{text}");
+    let (code, _, stderr) = run(&export);
+    assert!(code == 1 && stderr.contains("export.exists"), "{stderr}");
+    let script = r#"
+import sys, glob, subprocess, pydicom
+from pydicom.fileset import FileSet
+results, medium, sent = sys.argv[1:]
+expected = {pydicom.dcmread(f, stop_before_pixels=True).SOPInstanceUID for f in glob.glob(results + '/*.dcm') + glob.glob(sent + '/*')}
+found = {i.SOPInstanceUID: i.path for i in FileSet(medium + '/DICOMDIR')}
+assert set(found) == expected, (len(found), len(expected))
+for path in list(found.values()) + [medium + '/DICOMDIR']:
+    said = subprocess.run(['dciodvfy', path], capture_output=True, text=True).stderr
+    assert not [l for l in said.splitlines() if l.startswith('Error')], (path, said)
+print(*sorted({path.split('/')[-1][:2] for path in found.values()}))
+"#;
+    let folders = ["results/S000001", "medium", "a"].map(|name| served.folder.join(name));
+    let python = std::env::var("METWATCH_TEST_PYTHON").unwrap_or(".venv/bin/python".into());
+    let said = Command::new(python).args(["-c", script]).args(&folders).output().expect("tests/run makes the venv");
+    assert!(said.status.success(), "{}", String::from_utf8_lossy(&said.stderr));
+    assert_eq!(String::from_utf8_lossy(&said.stdout).trim(), "CT PD SC SG SR");
 
     // SIGTERM: a goodbye, a clean end.
     let began = Instant::now();

@@ -8,6 +8,7 @@ mod cohort;
 mod common;
 mod crash;
 mod dicom;
+mod dicom_results;
 mod extract;
 mod ibsi;
 mod line;

@@ -5,6 +5,7 @@ use crate::DISCLAIMER;
 use crate::alert::payload::rfc3339;
 use crate::risk::{ClinicalValues, clinical_from_json};
 use crate::service::analysis::{self, Context, Models};
+use crate::service::objects::{self, Source};
 use crate::service::{ResultV1, Status};
 use std::path::PathBuf;
 use std::time::Instant;
@@ -15,7 +16,8 @@ pub struct Args {
     /// A folder of DICOM files, DICOM files, or one NIfTI or NRRD file
     #[arg(required = true, value_name = "PATH")]
     paths: Vec<PathBuf>,
-    /// Folder for labels.nii.gz, features.csv, result.json, overlay pictures and, from DICOM, segmentation.dcm
+    /// Folder for labels.nii.gz, features.csv, result.json, report.pdf, overlay pictures and, from DICOM, the objects for a
+    /// PACS: segmentation.dcm, measurements.dcm, report.dcm and picture_1.dcm onwards
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
     /// Clinical values as JSON: afp_ng_per_ml, dissected_lymph_nodes, perineural_invasion, tumor_nodules
@@ -55,7 +57,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
     let (features, remarks) = analysis::measure(&scan.volume, &segmentation.labels, &models.settings);
     step("radiomics", &bar, "writing");
     let created_at = rfc3339(chrono::Utc::now().timestamp_millis());
-    let source = scan.plan.as_ref().map(|plan| (plan, created_at.as_str()));
+    let source = scan.plan.as_ref().map(|plan| Source { plan, seed: &created_at });
     let mut files = analysis::label_files(&scan.volume, &segmentation, &models, source, &created_at)?;
     step("label files", &bar, "risk");
     let context = Context {
@@ -70,6 +72,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
         steps_ms,
     };
     let result = analysis::score(context, &features);
+    files.extend(objects::result_objects(&result, &features, &models, source, &files)?);
     files.insert("features.csv".into(), features.to_csv().into_bytes());
     files.insert("result.json".into(), result.to_json().into_bytes());
     for (name, bytes) in &files {

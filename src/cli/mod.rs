@@ -7,6 +7,7 @@ mod analyze;
 mod check;
 mod cohort;
 mod demo;
+mod export;
 mod extract;
 mod ibsi;
 mod load;
@@ -57,7 +58,7 @@ enum Command {
     Send(send::Args),
     /// A nursing station in the terminal: shows alerts and acknowledges them
     Station(station::Args),
-    /// Lists and shows the studies of a store
+    /// Lists, shows and exports the studies of a store
     Study(study::Args),
     /// Verifies the audit chain of a store
     Audit(study::AuditArgs),

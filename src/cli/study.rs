@@ -1,12 +1,12 @@
-//! `metwatch study list|show` and `metwatch audit verify`: what a store holds, for a person at the terminal.
-//! Studies are read from the status files, so both work beside a running service and never touch its trees.
+//! `metwatch study list|show|export` and `metwatch audit verify`: what a store holds, for a person at the terminal.
+//! Studies are read from the status files, so these work beside a running service and never touch its trees.
 
-use super::Failure;
+use super::{Failure, export};
 use crate::DISCLAIMER;
 use crate::service::Config;
 use crate::store::{StateV1, Store, StoreError, StudyStatusV1, read_status};
 use serde_json::Value;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Where the store is.
 #[derive(clap::Args)]
@@ -57,6 +57,16 @@ enum StudyCommand {
         #[arg(long)]
         json: bool,
     },
+    /// Writes the objects of a study, received and computed, to a folder with a DICOMDIR
+    Export {
+        /// The box-local number, such as S000001
+        number: String,
+        /// The folder, made if it is not there
+        #[arg(long, value_name = "DIR")]
+        out: PathBuf,
+        #[command(flatten)]
+        place: Place,
+    },
 }
 
 /// Arguments of `metwatch audit`.
@@ -85,12 +95,20 @@ pub fn run(args: Args) -> Result<(), Failure> {
         StudyCommand::List { place, json: false } => list(&read_status(&place.directory()?)?),
         StudyCommand::Show { number, place, json } => {
             let directory = place.directory()?;
-            let found = read_status(&directory)?.into_iter().find(|study| study.number.eq_ignore_ascii_case(&number));
-            let study = found.ok_or(StoreError::NoSuchStudy { number })?;
+            let study = find(&directory, number)?;
             if json { print_json(&study) } else { show(&study, &directory) }
+        }
+        StudyCommand::Export { number, out, place } => {
+            let directory = place.directory()?;
+            export::run(&find(&directory, number)?, &directory, &out)?;
         }
     }
     Ok(())
+}
+
+fn find(directory: &Path, number: String) -> Result<StudyStatusV1, StoreError> {
+    let found = read_status(directory)?.into_iter().find(|study| study.number.eq_ignore_ascii_case(&number));
+    found.ok_or(StoreError::NoSuchStudy { number })
 }
 
 /// Runs `metwatch audit`.
@@ -124,7 +142,7 @@ fn list(studies: &[StudyStatusV1]) {
     eprintln!("{} studies; {DISCLAIMER}", studies.len());
 }
 
-fn show(study: &StudyStatusV1, directory: &std::path::Path) {
+fn show(study: &StudyStatusV1, directory: &Path) {
     println!("study     {} (revision {})", study.number, study.revision);
     println!(
         "state     {}{}",

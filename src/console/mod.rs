@@ -36,7 +36,7 @@ pub use config::Config;
 pub use error::ConsoleError;
 pub use list_page::list_page;
 pub use login::hash_password;
-pub use picture::{SOFT_TISSUE, View, key_pictures, overlay_png, picture_title};
+pub use picture::{KeyPicture, SOFT_TISSUE, View, key_pictures, overlay_png, picture_title, region_color};
 pub use server::{Command, Source, Viewed, serve};
 pub use study_page::study_page;
 pub use view::{

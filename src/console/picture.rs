@@ -19,7 +19,7 @@ pub enum View {
 }
 
 /// Center and width of the gray window for soft tissue, in HU.
-pub const SOFT_TISSUE: (f32, f32) = (50.0, 400.0);
+pub const SOFT_TISSUE: (f32, f32) = (40.0, 400.0);
 
 const AREA_WIDTH_MAX: f64 = 880.0;
 const AREA_HEIGHT_MAX: f64 = 720.0;
@@ -34,8 +34,8 @@ const FAINT: Rgb = [140, 151, 165];
 const AMBER: Rgb = [255, 193, 7];
 const FILL_OPACITY: f32 = 0.22;
 
-/// Colors that stay apart in the common color vision deficiencies (Okabe and Ito 2008).
-fn color_of(region: Region) -> Rgb {
+/// The color of a region's outline; they stay apart in the common color vision deficiencies (Okabe and Ito 2008).
+pub fn region_color(region: Region) -> [u8; 3] {
     match region {
         Region::Liver => [86, 180, 233],
         Region::LiverLesion => [255, 120, 40],
@@ -53,11 +53,36 @@ pub fn overlay_png(volume: &Volume, labels: &LabelMap, view: View, window: (f32,
     render(volume, labels, view, window).canvas.png()
 }
 
-/// The pictures that go with a result, as (file name, PNG): axial at the largest cross-section of the tumor and of the
-/// liver, coronal and sagittal through the tumor, or through the liver where there is no tumor. Without any region,
-/// the middle of the volume, so that a reader sees what was not recognized.
-pub fn key_pictures(volume: &Volume, labels: &LabelMap) -> Vec<(String, Vec<u8>)> {
-    let draw = |(name, view): (&str, View)| (name.to_owned(), overlay_png(volume, labels, view, SOFT_TISSUE));
+/// One of the [`key_pictures`].
+#[derive(Debug, Clone)]
+pub struct KeyPicture {
+    /// File name, such as `overlay_axial_tumor.png`.
+    pub name: String,
+    /// The picture, RGB.
+    pub png: Vec<u8>,
+    /// The slice of the volume (index along voxel axis z) that it shows; `None` for a plane across the slices.
+    pub slice: Option<usize>,
+    /// Where its rows and columns run in the patient: Patient Orientation (0020,0020), such as `L\\P`.
+    pub patient_orientation: &'static str,
+}
+
+/// The pictures that go with a result: axial at the largest cross-section of the tumor and of the liver and at the upper
+/// and the lower third of the liver, coronal and sagittal through the tumor, or through the liver where there is no tumor.
+/// Without any region, the middle of the volume, so that a reader sees what was not recognized.
+pub fn key_pictures(volume: &Volume, labels: &LabelMap) -> Vec<KeyPicture> {
+    let draw = |(name, view): (&str, View)| {
+        let plane = Plane::new(&volume.geometry, view);
+        KeyPicture {
+            name: name.to_owned(),
+            png: overlay_png(volume, labels, view, SOFT_TISSUE),
+            slice: (plane.fixed_axis == 2).then_some(plane.fixed_index),
+            patient_orientation: match view {
+                View::Axial(_) => "L\\P",
+                View::Coronal(_) => "L\\F",
+                View::Sagittal(_) => "P\\F",
+            },
+        }
+    };
     key_views(volume, labels).into_par_iter().map(draw).collect()
 }
 
@@ -66,6 +91,7 @@ pub fn picture_title(name: &str) -> String {
     let words: Vec<&str> = name.trim_end_matches(".png").split('_').filter(|w| *w != "overlay").collect();
     match words[..] {
         [view, "center"] => format!("{}, middle of the volume", capital(view)),
+        ["axial", "liver", third] => format!("Axial, {third} third of the liver"),
         ["axial", region] => format!("Axial, largest cross-section of the {region}"),
         [view, region] => format!("{}, through the {region}", capital(view)),
         _ => name.to_owned(),
@@ -84,7 +110,8 @@ fn key_views(volume: &Volume, labels: &LabelMap) -> Vec<(&'static str, View)> {
     let axial = |l| View::Axial(at(l, 2));
     let coronal = |l| View::Coronal(at(l, 1));
     let sagittal = |l| View::Sagittal(at(l, 0));
-    match (tumor, liver) {
+    let thirds = liver.map_or(Vec::new(), |_| liver_thirds(volume, labels, axes[2]));
+    let views = match (tumor, liver) {
         (Some(t), Some(l)) => vec![
             ("overlay_axial_tumor.png", axial(t)),
             ("overlay_axial_liver.png", axial(l)),
@@ -105,7 +132,23 @@ fn key_views(volume: &Volume, labels: &LabelMap) -> Vec<(&'static str, View)> {
             let middle = volume.geometry.size.map(|n| n / 2);
             vec![("overlay_axial_center.png", axial(middle)), ("overlay_coronal_center.png", coronal(middle))]
         }
-    }
+    };
+    views.into_iter().chain(thirds).collect()
+}
+
+/// Axial views at a third and two thirds of the liver's extent along a voxel axis.
+fn liver_thirds(volume: &Volume, labels: &LabelMap, axis: usize) -> Vec<(&'static str, View)> {
+    let is_liver = |value: u8| {
+        let region = labels.scheme.region_of(value).filter(|_| value != 0);
+        matches!(region, Some(Region::Liver | Region::LiverLesion))
+    };
+    let planes = labels.labels.axis_iter(ndarray::Axis(2 - axis));
+    let with_liver: Vec<usize> =
+        planes.enumerate().filter(|(_, plane)| plane.iter().any(|v| is_liver(*v))).map(|(index, _)| index).collect();
+    let (Some(low), Some(high)) = (with_liver.first(), with_liver.last()) else { return Vec::new() };
+    let thirds = [1, 2].map(|n| View::Axial(low + (high - low) * n / 3));
+    let [upper, lower] = if volume.geometry.direction[2][axis] < 0.0 { thirds } else { [thirds[1], thirds[0]] };
+    vec![("overlay_axial_liver_upper.png", upper), ("overlay_axial_liver_lower.png", lower)]
 }
 
 /// For the tumor and the liver: the index of the largest cross-section along each voxel axis (x, y, z), if there is any.
@@ -294,7 +337,7 @@ fn draw_slice(canvas: &mut Canvas, labels: &LabelMap, slice: &Slice, (center, wi
                         [(left, v), (right, v), (u, up), (u, below)].into_iter().any(|(u, v)| label_at(u, v) != label)
                     };
                     let outline = around(1) || around(2);
-                    let tint = color_of(region);
+                    let tint = region_color(region);
                     if outline { tint } else { tint.map(|c| (gray + (f32::from(c) - gray) * FILL_OPACITY) as u8) }
                 }
             };
@@ -363,7 +406,7 @@ fn draw_legend(canvas: &mut Canvas, lines: &[Vec<(usize, Region)>], top: usize) 
     for (line, entries) in lines.iter().enumerate() {
         let y = top + line * LINE + 6;
         for &(x, region) in entries {
-            canvas.rectangle(x, y, 14, 14, color_of(region));
+            canvas.rectangle(x, y, 14, 14, region_color(region));
             canvas.text(x + 22, y, 2, INK, region.title());
         }
     }
@@ -409,7 +452,7 @@ mod tests {
         let (mut n, mut across, mut down) = (0.0, 0.0, 0.0);
         for v in 0..area.height {
             for u in 0..area.width {
-                if rendered.canvas.get(area.x + u, area.y + v) == color_of(Region::Liver) {
+                if rendered.canvas.get(area.x + u, area.y + v) == region_color(Region::Liver) {
                     n += 1.0;
                     across += u as f64 / area.width as f64;
                     down += v as f64 / area.height as f64;
@@ -457,7 +500,7 @@ mod tests {
     #[test]
     fn sections_are_chosen_by_area() {
         let (volume, mut labels) = case(Geometry::IDENTITY);
-        assert_eq!(key_views(&volume, &labels).len(), 3);
+        assert_eq!(key_views(&volume, &labels).len(), 5);
         labels.labels[[7, 20, 30]] = 4;
         labels.labels[[7, 21, 30]] = 4;
         labels.labels[[8, 20, 30]] = 4;
@@ -465,6 +508,9 @@ mod tests {
         assert_eq!(views[0], ("overlay_axial_tumor.png", View::Axial(7)));
         assert_eq!(views[2], ("overlay_coronal_tumor.png", View::Coronal(20)));
         assert_eq!(views[3], ("overlay_sagittal_tumor.png", View::Sagittal(30)));
+        // The liver has z from 20 to 60 mm: slices 12 to 15.
+        let thirds = [("overlay_axial_liver_upper.png", View::Axial(14)), ("overlay_axial_liver_lower.png", View::Axial(13))];
+        assert_eq!(views[4..], thirds);
         labels.labels.fill(0);
         assert_eq!(key_views(&volume, &labels)[0], ("overlay_axial_center.png", View::Axial(10)));
     }
@@ -476,12 +522,13 @@ mod tests {
         labels.labels = Array3::from_elem((2, 2, 2), 77); // another grid, a value outside the scheme
         let bytes = overlay_png(&volume, &labels, View::Sagittal(10_000), SOFT_TISSUE);
         assert_eq!(&bytes[1..4], b"PNG");
-        assert!(key_pictures(&volume, &labels).iter().all(|(name, _)| name.contains("center")));
+        assert!(key_pictures(&volume, &labels).iter().all(|picture| picture.name.contains("center")));
     }
 
     #[test]
     fn names_become_titles() {
         assert_eq!(picture_title("overlay_axial_liver.png"), "Axial, largest cross-section of the liver");
+        assert_eq!(picture_title("overlay_axial_liver_upper.png"), "Axial, upper third of the liver");
         assert_eq!(picture_title("overlay_coronal_center.png"), "Coronal, middle of the volume");
         assert_eq!(picture_title("other.png"), "other.png");
     }

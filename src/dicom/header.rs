@@ -31,6 +31,8 @@ pub struct Header {
     pub accession_number: Identifier,
     /// Study ID.
     pub study_id: Identifier,
+    /// Study Description: free text, which may name anybody.
+    pub study_description: Identifier,
     /// Referring Physician's Name.
     pub referring_physician: Identifier,
     /// Study Date, YYYYMMDD.
@@ -325,6 +327,7 @@ impl<'a> Reader<'a> {
             },
             accession_number: self.identifier(tags::ACCESSION_NUMBER),
             study_id: self.identifier(tags::STUDY_ID),
+            study_description: self.identifier(tags::STUDY_DESCRIPTION),
             referring_physician: self.identifier(tags::REFERRING_PHYSICIAN_NAME),
             study_date: self.text(tags::STUDY_DATE),
             study_time: self.text(tags::STUDY_TIME),

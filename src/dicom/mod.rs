@@ -5,6 +5,8 @@
 //! set of headers is: a [`SeriesPlan`] with notes and refusals, or a [`SeriesError`] when no volume can be made of it;
 //! [`assemble_volume`] decodes the planned slices into a [`crate::volume::Volume`]. [`write_seg`] turns a label map into a DICOM
 //! SEG that points back at the slices, [`phantom_series`] a volume into CT objects, [`send`] delivers files to another node.
+//! A [`Report`] becomes a structured report ([`write_sr`]), a page ([`write_page`]) and, with pictures, objects that every
+//! viewer shows ([`write_captures`], [`write_document`]); [`write_directory`] lists files on media.
 //! [`read_seg`] and [`read_structures`] with [`rasterize`] turn what others drew into masks on the grid of a volume.
 //!
 //! **Invariant:** nothing from outside is parsed, decoded or stored before its lengths were walked; no identifier is printed.
@@ -12,17 +14,22 @@
 
 mod ae;
 mod assemble;
+mod captures;
 mod data_set;
 mod dimse;
+mod directory;
 mod error;
 mod header;
 mod identifier;
 mod items;
 mod link;
 mod mask_error;
+mod page;
 mod part10;
+mod pdf;
 mod pixels;
 mod receive;
+mod report;
 mod rle;
 mod rtstruct;
 mod seg;
@@ -31,23 +38,36 @@ mod send;
 mod series;
 mod series_error;
 mod sink;
+mod source;
+mod sr;
+mod sr_codes;
+mod sr_items;
 pub mod walker;
 mod write;
 
 pub use ae::{AeTitle, AeTitleError};
 pub use assemble::{Assembled, assemble_volume};
+pub use captures::{write_captures, write_document};
+pub use directory::{DirectoryEntry, write_directory};
 pub use error::DicomError;
 pub use header::{Header, Object, Patient, PixelFormat, parse_header, parse_object};
 pub use identifier::{Identifier, derive_uid};
 pub use mask_error::MaskError;
+pub use page::write_page;
 pub use receive::serve;
+pub use report::{
+    ContributionReport, DeviceReport, FeatureReport, PackageReport, Picture, RegionReport, RemarkReport, Report, ResultError,
+    ResultInfo, RiskReport,
+};
 pub use rtstruct::{Contour, Structure, rasterize, read_structures};
-pub use seg::{SegError, SegFile, SegInfo, write_seg};
+pub use seg::{SegError, SegInfo, write_seg};
 pub use seg_read::{Segment, read_seg};
 pub use send::{Delivery, SendError, Target, echo, send};
 pub use series::{Note, PlannedSlice, SeriesPlan, plan_series};
 pub use series_error::SeriesError;
 pub use sink::{AssociationEnd, Config, HowEnded, Received, Rejection, Sink, StoreFailure};
+pub use source::ObjectFile;
+pub use sr::write_sr;
 pub use write::{PatientInfo, phantom_series};
 
 /// Transfer syntaxes, by UID (PS3.5 annex A).
@@ -104,6 +124,14 @@ pub mod sop_class {
     pub const RT_STRUCTURE_SET: &str = "1.2.840.10008.5.1.4.1.1.481.3";
     /// Segmentation Storage.
     pub const SEGMENTATION: &str = "1.2.840.10008.5.1.4.1.1.66.4";
+    /// Comprehensive 3D SR Storage.
+    pub const COMPREHENSIVE_3D_SR: &str = "1.2.840.10008.5.1.4.1.1.88.34";
+    /// Secondary Capture Image Storage.
+    pub const SECONDARY_CAPTURE: &str = "1.2.840.10008.5.1.4.1.1.7";
+    /// Encapsulated PDF Storage.
+    pub const ENCAPSULATED_PDF: &str = "1.2.840.10008.5.1.4.1.1.104.1";
+    /// Media Storage Directory (DICOMDIR).
+    pub const DIRECTORY: &str = "1.2.840.10008.1.3.10";
     /// Label Map Segmentation Storage.
     pub const LABEL_MAP_SEGMENTATION: &str = "1.2.840.10008.5.1.4.1.1.66.7";
     /// Every storage SOP class of the standard begins so.

@@ -1,6 +1,7 @@
 //! DICOM SEG from a label map: one BINARY object that points back at the slices it was made from (PS3.3 A.51, C.8.20).
 
 use super::data_set::DataSet;
+use super::source::{ObjectFile, SourceUids, code, patient_and_study, reference, short};
 use super::{SeriesPlan, derive_uid, part10, sop_class, syntax};
 use crate::volume::{LabelMap, Region};
 use crate::{DISCLAIMER, Explain};
@@ -22,17 +23,6 @@ pub struct SegInfo<'a> {
     pub series_number: u32,
     /// What makes the new UIDs unique, such as study number and revision, or random bytes.
     pub uid_seed: &'a [u8],
-}
-
-/// A SEG object.
-#[derive(Debug, Clone)]
-pub struct SegFile {
-    /// Part 10 bytes.
-    pub bytes: Vec<u8>,
-    /// Its SOP Instance UID.
-    pub sop_instance_uid: String,
-    /// Its Series Instance UID.
-    pub series_instance_uid: String,
 }
 
 /// Why no SEG was written.
@@ -69,7 +59,7 @@ impl Explain for SegError {
 
 /// Writes the labels as a SEG of the planned series. Segments are the scheme's regions that have voxels, numbered from 1 in
 /// ascending order of their label values; frames without voxels are left out. Liver does not include its lesions.
-pub fn write_seg(labels: &LabelMap, plan: &SeriesPlan, info: &SegInfo<'_>) -> Result<SegFile, SegError> {
+pub fn write_seg(labels: &LabelMap, plan: &SeriesPlan, info: &SegInfo<'_>) -> Result<ObjectFile, SegError> {
     if labels.geometry != plan.geometry || labels.labels.dim() != plan.geometry.shape_zyx() {
         return Err(SegError::OtherGrid);
     }
@@ -124,12 +114,7 @@ pub fn write_seg(labels: &LabelMap, plan: &SeriesPlan, info: &SegInfo<'_>) -> Re
         .items(tags::PER_FRAME_FUNCTIONAL_GROUPS_SEQUENCE, frames.iter().map(|f| frame_item(*f, plan)).collect());
     let object = dimensions(object, &uids).bytes(tags::PIXEL_DATA, VR::OB, pixels);
     let bytes = part10::file(&object.to_bytes(), sop_class::SEGMENTATION, &uids.instance, syntax::EXPLICIT_LE, None);
-    Ok(SegFile { bytes, sop_instance_uid: uids.instance, series_instance_uid: uids.series })
-}
-
-/// LO and SH text is at most 64 characters.
-fn short(text: &str) -> String {
-    text.chars().filter(|c| *c != '\\' && !c.is_control()).take(64).collect()
+    Ok(ObjectFile { bytes, sop_instance_uid: uids.instance, series_instance_uid: uids.series })
 }
 
 struct Segment {
@@ -177,30 +162,21 @@ fn pack(labels: &LabelMap, segments: &[Segment], frames: &[Frame]) -> Option<Vec
 struct Uids {
     instance: String,
     series: String,
-    study: String,
-    source_series: String,
-    frame_of_reference: String,
     dimension: String,
+    source: SourceUids,
     seed: Vec<u8>,
 }
 
 impl Uids {
-    /// The source's own UIDs; where it has none, ones derived from its first object.
     fn new(plan: &SeriesPlan, info: &SegInfo<'_>) -> Self {
         let first = plan.slices.first().map(|s| &s.header);
         let own = first.map_or("", |h| h.sop_instance_uid.as_str()).as_bytes().to_vec();
         let new = |what: &[u8]| derive_uid(&[b"seg", &own, info.uid_seed, what]);
-        let of_source = |uid: Option<&super::Identifier>, what: &[u8]| match uid {
-            Some(uid) if !uid.is_empty() => uid.as_str().to_owned(),
-            _ => derive_uid(&[b"source", &own, what]),
-        };
         Self {
             instance: new(b"instance"),
             series: new(b"series"),
             dimension: new(b"dimension"),
-            study: of_source(first.map(|h| &h.study_instance_uid), b"study"),
-            source_series: of_source(first.map(|h| &h.series_instance_uid), b"series"),
-            frame_of_reference: of_source(first.map(|h| &h.frame_of_reference_uid), b"frame of reference"),
+            source: SourceUids::of(first),
             seed: [&own[..], info.uid_seed].concat(),
         }
     }
@@ -210,47 +186,27 @@ impl Uids {
 fn source_attributes(plan: &SeriesPlan, uids: &Uids) -> DataSet {
     let instances = plan.slices.iter().map(|s| reference(&s.header)).collect();
     let series = DataSet::default()
-        .text(tags::SERIES_INSTANCE_UID, &uids.source_series)
+        .text(tags::SERIES_INSTANCE_UID, &uids.source.series)
         .items(tags::REFERENCED_INSTANCE_SEQUENCE, instances);
-    let set = DataSet::default()
-        .text(tags::STUDY_INSTANCE_UID, &uids.study)
-        .text(tags::FRAME_OF_REFERENCE_UID, &uids.frame_of_reference)
+    let study = match plan.slices.first() {
+        Some(first) => patient_and_study(&first.header),
+        None => DataSet::default().text(tags::STUDY_INSTANCE_UID, &uids.source.study),
+    };
+    study
+        .text(tags::FRAME_OF_REFERENCE_UID, &uids.source.frame_of_reference)
         .text(tags::POSITION_REFERENCE_INDICATOR, "")
-        .item(tags::REFERENCED_SERIES_SEQUENCE, series);
-    let Some(h) = plan.slices.first().map(|s| &s.header) else { return set };
-    set.text(tags::STUDY_DATE, &h.study_date)
-        .text(tags::STUDY_TIME, &h.study_time)
-        .text(tags::ACCESSION_NUMBER, h.accession_number.as_str())
-        .text(tags::REFERRING_PHYSICIAN_NAME, h.referring_physician.as_str())
-        .text(tags::PATIENT_NAME, h.patient.name.as_str())
-        .text(tags::PATIENT_ID, h.patient.id.as_str())
-        .text(tags::PATIENT_BIRTH_DATE, h.patient.birth_date.as_str())
-        .text(tags::PATIENT_SEX, &h.patient.sex)
-        .text(tags::STUDY_ID, h.study_id.as_str())
-}
-
-fn reference(header: &super::Header) -> DataSet {
-    DataSet::default()
-        .text(tags::REFERENCED_SOP_CLASS_UID, sop_class::CT)
-        .text(tags::REFERENCED_SOP_INSTANCE_UID, header.sop_instance_uid.as_str())
-}
-
-fn code(value: &str, scheme: &str, meaning: &str) -> DataSet {
-    DataSet::default()
-        .text(tags::CODE_VALUE, value)
-        .text(tags::CODING_SCHEME_DESIGNATOR, scheme)
-        .text(tags::CODE_MEANING, meaning)
+        .item(tags::REFERENCED_SERIES_SEQUENCE, series)
 }
 
 /// Meaning of a region's SNOMED CT code, its category, where it lies, and its color (CIELab, 16 bits a channel).
-struct Terms {
-    meaning: &'static str,
-    category: (&'static str, &'static str),
-    lies_in: Option<(&'static str, &'static str)>,
+pub(super) struct Terms {
+    pub meaning: &'static str,
+    pub category: (&'static str, &'static str),
+    pub lies_in: Option<(&'static str, &'static str)>,
     color: [u16; 3],
 }
 
-fn terms(region: Region) -> Terms {
+pub(super) fn terms(region: Region) -> Terms {
     let anatomy = ("123037004", "Anatomical Structure");
     let abnormal = ("49755003", "Morphologically Abnormal Structure");
     match region {
@@ -277,7 +233,7 @@ fn terms(region: Region) -> Terms {
 fn segment_item(index: usize, segment: &Segment, info: &SegInfo<'_>, uids: &Uids) -> DataSet {
     let terms = terms(segment.region);
     let algorithm = DataSet::default()
-        .item(tags::ALGORITHM_FAMILY_CODE_SEQUENCE, code("123110", "DCM", "Artificial Intelligence"))
+        .item(tags::ALGORITHM_FAMILY_CODE_SEQUENCE, code(("123110", "DCM", "Artificial Intelligence")))
         .text(tags::ALGORITHM_NAME, &short(info.algorithm))
         .text(tags::ALGORITHM_VERSION, &short(info.version));
     let name = segment.region.name();
@@ -288,13 +244,13 @@ fn segment_item(index: usize, segment: &Segment, info: &SegInfo<'_>, uids: &Uids
         .text(tags::SEGMENT_ALGORITHM_TYPE, "AUTOMATIC")
         .text(tags::SEGMENT_ALGORITHM_NAME, &short(info.algorithm))
         .item(tags::SEGMENTATION_ALGORITHM_IDENTIFICATION_SEQUENCE, algorithm)
-        .item(tags::SEGMENTED_PROPERTY_CATEGORY_CODE_SEQUENCE, code(terms.category.0, "SCT", terms.category.1))
-        .item(tags::SEGMENTED_PROPERTY_TYPE_CODE_SEQUENCE, code(&segment.snomed, "SCT", terms.meaning))
+        .item(tags::SEGMENTED_PROPERTY_CATEGORY_CODE_SEQUENCE, code((terms.category.0, "SCT", terms.category.1)))
+        .item(tags::SEGMENTED_PROPERTY_TYPE_CODE_SEQUENCE, code((&segment.snomed, "SCT", terms.meaning)))
         .shorts(tags::RECOMMENDED_DISPLAY_CIE_LAB_VALUE, &terms.color)
         .text(tags::TRACKING_ID, name)
         .text(tags::TRACKING_UID, &derive_uid(&[b"tracking", &uids.seed, name.as_bytes()]));
     match terms.lies_in {
-        Some((value, meaning)) => item.item(tags::ANATOMIC_REGION_SEQUENCE, code(value, "SCT", meaning)),
+        Some((value, meaning)) => item.item(tags::ANATOMIC_REGION_SEQUENCE, code((value, "SCT", meaning))),
         None => item,
     }
 }
@@ -317,13 +273,13 @@ fn shared_groups(plan: &SeriesPlan) -> DataSet {
 fn frame_item((segment, k): Frame, plan: &SeriesPlan) -> DataSet {
     // The plane's own slice; when planes were resampled it is still the nearest one, but no longer pixel for pixel.
     let preserved = if plan.resampled { "NO" } else { "YES" };
-    let purpose = code("121322", "DCM", "Source image for image processing operation");
+    let purpose = code(("121322", "DCM", "Source image for image processing operation"));
     let source = plan.slices.get(k).map(|s| reference(&s.header)).unwrap_or_default();
     let source = source
         .text(tags::SPATIAL_LOCATIONS_PRESERVED, preserved)
         .item(tags::PURPOSE_OF_REFERENCE_CODE_SEQUENCE, purpose);
     let derivation = DataSet::default()
-        .item(tags::DERIVATION_CODE_SEQUENCE, code("113076", "DCM", "Segmentation"))
+        .item(tags::DERIVATION_CODE_SEQUENCE, code(("113076", "DCM", "Segmentation")))
         .item(tags::SOURCE_IMAGE_SEQUENCE, source);
     let position = plan.geometry.position_mm([0.0, 0.0, k as f64]);
     DataSet::default()

@@ -15,6 +15,7 @@ fn slice(k: usize) -> Header {
         patient: Patient { id: "P1".into(), name: "Doe^Jane".into(), ..Default::default() },
         accession_number: "A1".into(),
         study_id: "".into(),
+        study_description: "".into(),
         referring_physician: "".into(),
         study_date: "20260101".into(),
         study_time: "120000".into(),

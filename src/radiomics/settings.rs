@@ -68,6 +68,15 @@ impl Class {
     }
 }
 
+/// Unit and IBSI code of a feature, by the name that an extraction gives it (`wavelet-LLH_glcm_JointEntropy`), as in
+/// [`super::Feature`]. `None` for a name that no extraction gives.
+pub fn unit_and_ibsi(name: &str) -> Option<(&'static str, Option<&'static str>)> {
+    let mut parts = name.splitn(3, '_');
+    let (_image_type, class, feature) = (parts.next()?, parts.next()?, parts.next()?);
+    let class = Class::ALL.into_iter().find(|c| c.name() == class)?;
+    class.definitions().iter().find(|d| d.name == feature).map(|d| (d.unit, d.ibsi))
+}
+
 /// How gray levels are cut.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Bins {

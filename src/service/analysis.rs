@@ -1,6 +1,7 @@
 //! The computation of a study, step by step: labels, features, risk, files. `analyze` and the service share it.
 
 use super::features::Features;
+use super::objects::{self, Source};
 use super::packages::{PackageReadError, read_package, shipped_nomogram, shipped_segmenter};
 use super::result::{
     AssessmentResult, ContributionResult, PackageRef, RESULT_SCHEMA, RegionResult, Remark, ResultV1, Status,
@@ -14,9 +15,6 @@ use std::path::Path;
 
 /// Regions whose features are computed.
 const MEASURED: [Region; 2] = [Region::Liver, Region::ColorectalTumor];
-
-/// Series Number of our SEG: far from what a scanner counts to.
-const SEG_SERIES_NUMBER: u32 = 9001;
 
 /// The packages that compute a study.
 pub struct Models {
@@ -263,36 +261,23 @@ fn assessment_result(a: &Assessment) -> AssessmentResult {
     }
 }
 
-/// The files of a segmented study, by name: label map, overlay pictures, and a SEG where the source was DICOM.
-/// `seed` makes the SEG's UIDs: the same study and revision gives the same object again.
+/// The files of a segmented study, by name: label map, overlay pictures and, where the source was DICOM, the SEG and the
+/// pictures as secondary captures.
 pub fn label_files(
     volume: &Volume,
     segmentation: &Segmentation,
     models: &Models,
-    source: Option<(&dicom::SeriesPlan, &str)>,
+    source: Option<Source<'_>>,
     created_at: &str,
 ) -> Result<BTreeMap<String, Vec<u8>>, FilesError> {
     let labels = &segmentation.labels;
-    let mut files: BTreeMap<String, Vec<u8>> = console::key_pictures(volume, labels).into_iter().collect();
+    let pictures = console::key_pictures(volume, labels);
+    let mut files = match source {
+        Some(source) => objects::label_objects(labels, &pictures, models, source, created_at)?,
+        None => BTreeMap::new(),
+    };
+    files.extend(pictures.into_iter().map(|picture| (picture.name, picture.png)));
     files.insert("labels.nii.gz".into(), volume::encode_nifti(labels.labels.view(), &labels.geometry)?);
-    if let Some((plan, seed)) = source {
-        let package = models.segmenter.package();
-        let digits: String = created_at.chars().filter(char::is_ascii_digit).collect();
-        let info = dicom::SegInfo {
-            algorithm: &package.id,
-            version: &package.version,
-            date: digits.get(..8).unwrap_or_default(),
-            time: digits.get(8..14).unwrap_or_default(),
-            series_number: SEG_SERIES_NUMBER,
-            uid_seed: seed.as_bytes(),
-        };
-        match dicom::write_seg(labels, plan, &info) {
-            Ok(seg) => _ = files.insert("segmentation.dcm".into(), seg.bytes),
-            // Nothing was found: the result says so, and a SEG needs a frame.
-            Err(dicom::SegError::Empty) => {}
-            Err(error) => return Err(error.into()),
-        }
-    }
     Ok(files)
 }
 
@@ -305,6 +290,9 @@ pub enum FilesError {
     /// The DICOM SEG.
     #[error("writing the DICOM SEG: {0}")]
     Seg(#[from] dicom::SegError),
+    /// The structured report, a picture or the page.
+    #[error("writing the report: {0}")]
+    Report(#[from] dicom::ResultError),
 }
 
 impl Explain for FilesError {
@@ -312,12 +300,14 @@ impl Explain for FilesError {
         match self {
             Self::Labels(e) => e.code(),
             Self::Seg(e) => e.code(),
+            Self::Report(e) => e.code(),
         }
     }
     fn advice(&self) -> &'static str {
         match self {
             Self::Labels(e) => e.advice(),
             Self::Seg(e) => e.advice(),
+            Self::Report(e) => e.advice(),
         }
     }
 }

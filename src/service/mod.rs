@@ -12,6 +12,7 @@ mod check;
 mod config;
 mod events;
 mod features;
+pub mod objects;
 mod packages;
 pub mod plan;
 mod result;

@@ -1,6 +1,7 @@
 //! What the console shows, read from the store.
 
 use super::features::Features;
+use super::objects;
 use super::result::{AssessmentResult, PackageRef, Remark, ResultV1, Status};
 use crate::alert::Identifiers;
 use crate::console::{
@@ -261,10 +262,14 @@ fn package(kind: &str, package: PackageRef) -> PackageRow {
 fn file_row(name: &str, length: u64) -> FileRow {
     let title = match name {
         "labels.nii.gz" => "Label map (NIfTI)",
-        "segmentation.dcm" => "Segmentation (DICOM SEG)",
+        objects::SEGMENTATION => "Segmentation (DICOM SEG)",
+        objects::MEASUREMENTS => "Measurements and risk (DICOM SR)",
+        objects::REPORT => "Report (DICOM encapsulated PDF)",
+        objects::PAGE => "Report (PDF)",
         "features.csv" => "Radiomic features",
         "result.json" => "Result (JSON)",
         "segmentation.json" => "Quality gate and times",
+        _ if objects::is_picture(name) => "Key picture (DICOM secondary capture)",
         _ => "",
     };
     FileRow { name: name.into(), title: title.into(), length: Some(length) }

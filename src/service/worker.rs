@@ -3,6 +3,7 @@
 use super::analysis::{self, Context, Models};
 use super::events::{self, Told};
 use super::features::Features;
+use super::objects::{self, Source};
 use super::plan::{Patience, Situation, Stage, Step, next_step};
 use super::result::{Remark, ResultV1};
 use super::sink::Arrivals;
@@ -296,7 +297,8 @@ impl Worker {
         let began = Instant::now();
         let created_at = rfc3339(super::now_ms());
         let seed = format!("{} {}", study.series_uid, study.revision);
-        let files = analysis::label_files(&volume, &segmentation, &models, Some((&plan, &seed)), &created_at)
+        let source = Some(Source { plan: &plan, seed: &seed });
+        let files = analysis::label_files(&volume, &segmentation, &models, source, &created_at)
             .map_err(|e| rejected(&e))?;
         let under_way = self.under_way.entry(study.number.clone()).or_default();
         under_way.steps_ms.push(("segment".into(), segment_ms));
@@ -373,11 +375,13 @@ impl Worker {
         if let Some(first) = result.reasons.first() {
             messages.push(self.not_analysed(study, &first.code, &first.sentence, &first.advice, now_ms));
         }
+        let mut files = self.result_objects(study, &result, &features)?;
+        files.insert("result.json".into(), result.to_json().into_bytes());
         let change = StudyChange {
             // A risk that is computed again with newer values begins a new count.
             attempts: Some(0),
             packages: Some(self.packages()),
-            artifacts: self.write(study, [("result.json".to_string(), result.to_json().into_bytes())])?,
+            artifacts: self.write(study, files)?,
             result_json: Some(result.to_json()),
             ..StudyChange::to(state)
         };
@@ -390,6 +394,23 @@ impl Worker {
         self.under_way.remove(&study.number);
         self.copy_results(&next);
         Ok(next)
+    }
+
+    /// What says the whole result: structured report and page. They are on disk before anything about the result leaves.
+    fn result_objects(
+        &mut self,
+        study: &StudyV1,
+        result: &ResultV1,
+        features: &Features,
+    ) -> Result<BTreeMap<String, Vec<u8>>, Stopped> {
+        let plan = self.plan(study)?.map_err(|e| rejected(&e))?;
+        // Newer clinical values make another report of the same revision: an object of its own.
+        let seed = format!("{} {} {}", study.series_uid, study.revision, result.created_at);
+        let source = Some(Source { plan: &plan, seed: &seed });
+        let there = objects::looked_at().filter(|name| study.artifacts.contains_key(*name));
+        let files = there.map(|name| Ok((name.into(), self.artifact(study, name)?)));
+        let files: BTreeMap<String, Vec<u8>> = files.collect::<Result<_, StoreError>>()?;
+        objects::result_objects(result, features, &self.models, source, &files).map_err(|e| rejected(&e))
     }
 
     fn packages(&self) -> PackagesV1 {

@@ -88,6 +88,31 @@ pub fn read_status(directory: &Path) -> Result<Vec<StudyStatusV1>, StoreError> {
     Ok(all)
 }
 
+/// The files of the objects that were received for a study, in no meaningful order; works beside a running service.
+pub fn received_files(directory: &Path, number: &str) -> Result<Vec<PathBuf>, StoreError> {
+    let mut files = list(&directory.join(super::spool::FOLDER).join(number))?;
+    // They are named by a hash of 32 digits; the files of results have words for names.
+    let is_hash = |stem: &str| stem.len() == 32 && stem.bytes().all(|b| b.is_ascii_hexdigit());
+    files.retain(|path| {
+        let name = path.file_name().and_then(|n| n.to_str()).unwrap_or_default();
+        name.ends_with(".dcm") && name.split_once('-').is_some_and(|(stem, _)| is_hash(stem))
+    });
+    Ok(files)
+}
+
+/// Reads a file that [`received_files`] or a status names, and compares it with the hash in its name; works beside a
+/// running service.
+pub fn read_spooled(path: &Path) -> Result<Vec<u8>, StoreError> {
+    let bytes = fs::read(path).map_err(|e| StoreError::file("reading", path, e))?;
+    let name = path.file_name().and_then(|n| n.to_str()).unwrap_or_default();
+    let named = name.rsplit_once('-').and_then(|(_, rest)| rest.split('.').next()).unwrap_or_default();
+    if named.len() == 16 && super::sha256_hex(&bytes).starts_with(named) {
+        Ok(bytes)
+    } else {
+        Err(StoreError::damaged(format!("{} is not as it was written", path.display())))
+    }
+}
+
 /// The serial that a status file tells, `None` for one that cannot be read: it is written again.
 pub(super) fn serials(directory: &Path) -> Result<BTreeMap<String, Option<u64>>, StoreError> {
     let mut serials = BTreeMap::new();
