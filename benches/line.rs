@@ -54,6 +54,7 @@ fn measure(name: &str, files: &[Vec<u8>]) {
             host: "127.0.0.1".into(),
             port: service.dicom.port(),
             calling_ae: title("CT1"),
+            tls: None,
         };
         let began = Instant::now();
         dicom::send(files.len(), &|k| Ok(files[k].clone()), &target, &mut |_, _| ()).expect("the slices are sent");

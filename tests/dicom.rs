@@ -150,7 +150,7 @@ fn python() -> PathBuf {
     std::env::var_os("METWATCH_TEST_PYTHON").map_or(".venv/bin/python".into(), PathBuf::from)
 }
 
-fn phantom(slices: usize) -> Vec<(String, Vec<u8>)> {
+pub fn phantom(slices: usize) -> Vec<(String, Vec<u8>)> {
     let geometry = Geometry {
         size: [24, 20, slices],
         spacing_mm: [0.7, 0.8, 2.5],
@@ -244,15 +244,15 @@ labels.tofile(out)
 
 /// What a sink was told.
 #[derive(Default)]
-struct Heard {
-    stored: Vec<dicom::Received>,
+pub struct Heard {
+    pub stored: Vec<dicom::Received>,
     rejected: Vec<dicom::Rejection>,
     ended: Vec<dicom::AssociationEnd>,
     full: bool,
 }
 
 #[derive(Default)]
-struct Memory(Mutex<Heard>);
+pub struct Memory(Mutex<Heard>);
 
 impl dicom::Sink for Memory {
     fn store(&self, object: dicom::Received) -> Result<(), dicom::StoreFailure> {
@@ -272,36 +272,38 @@ impl dicom::Sink for Memory {
 }
 
 /// A receiver on a free port of loopback; stops when dropped.
-struct Receiver {
-    port: u16,
+pub struct Receiver {
+    pub port: u16,
     sink: Arc<Memory>,
     stop: Arc<AtomicBool>,
     thread: Option<std::thread::JoinHandle<()>>,
 }
 
 impl Receiver {
-    fn start(change: impl FnOnce(&mut dicom::Config)) -> Self {
-        let mut config = dicom::Config { allow: vec![AeTitle::new("SCANNER").unwrap()], ..Default::default() };
+    pub fn start(change: impl FnOnce(&mut dicom::Config)) -> Self {
+        let mut config = dicom::Config { allow: vec![AeTitle::new("SCANNER").unwrap().into()], ..Default::default() };
         change(&mut config);
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         let (sink, stop) = (Arc::new(Memory::default()), Arc::new(AtomicBool::new(false)));
         let (to, flag) = (Arc::clone(&sink), Arc::clone(&stop));
-        let thread = Some(std::thread::spawn(move || dicom::serve(listener, config, to, flag).unwrap()));
+        let thread = Some(std::thread::spawn(move || {
+            dicom::serve(vec![dicom::Door { listener, tls: false }], config, to, flag).unwrap()
+        }));
         Self { port, sink, stop, thread }
     }
 
-    fn target(&self) -> Target {
+    pub fn target(&self) -> Target {
         let title = |t| AeTitle::new(t).unwrap();
-        Target { ae_title: title("METWATCH"), host: "127.0.0.1".into(), port: self.port, calling_ae: title("SCANNER") }
+        Target { ae_title: title("METWATCH"), host: "127.0.0.1".into(), port: self.port, calling_ae: title("SCANNER"), tls: None }
     }
 
-    fn heard(&self) -> std::sync::MutexGuard<'_, Heard> {
+    pub fn heard(&self) -> std::sync::MutexGuard<'_, Heard> {
         self.sink.0.lock().unwrap()
     }
 
     /// Waits until `n` associations ended.
-    fn wait_for_end(&self, n: usize) {
+    pub fn wait_for_end(&self, n: usize) {
         let begun = Instant::now();
         while self.heard().ended.len() < n {
             assert!(begun.elapsed() < Duration::from_secs(20), "the association did not end");
@@ -441,7 +443,7 @@ fn our_sender_delivers_to_storescp_and_reports_each_file() {
         .spawn()
         .expect("dcmtk is installed");
     let title = |t| AeTitle::new(t).unwrap();
-    let target = Target { ae_title: title("ARCHIVE"), host: "localhost".into(), port, calling_ae: title("METWATCH") };
+    let target = Target { ae_title: title("ARCHIVE"), host: "localhost".into(), port, calling_ae: title("METWATCH"), tls: None };
     let begun = Instant::now();
     while dicom::echo(&target).is_err() {
         assert!(begun.elapsed() < Duration::from_secs(10), "storescp did not answer");

@@ -102,6 +102,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
         host: service.dicom.ip().to_string(),
         port: service.dicom.port(),
         calling_ae: "CT1".parse().map_err(stopped)?,
+        tls: None,
     };
     let load = |index: usize| Ok(series[index].1.clone());
     let sent = dicom::send(series.len(), &load, &target, &mut |_, _| ())?;

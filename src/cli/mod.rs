@@ -8,9 +8,11 @@ mod check;
 mod cohort;
 mod demo;
 mod export;
+mod dicom;
 mod extract;
 mod ibsi;
 mod load;
+mod outbox;
 mod phantom;
 mod score;
 mod segment;
@@ -56,6 +58,10 @@ enum Command {
     Phantom(phantom::Args),
     /// Forwards a DICOM folder, as a scanner would
     Send(send::Args),
+    /// Speaks with other DICOM nodes: verification, sending, storage commitment
+    Dicom(dicom::Args),
+    /// What waits to be sent over DICOM, and sending it again
+    Outbox(outbox::Args),
     /// A nursing station in the terminal: shows alerts and acknowledges them
     Station(station::Args),
     /// Lists, shows and exports the studies of a store
@@ -117,6 +123,8 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
         Command::Cohort(args) => cohort::run(args),
         Command::Phantom(args) => phantom::run(args),
         Command::Send(args) => send::run(args),
+        Command::Dicom(args) => dicom::run(args),
+        Command::Outbox(args) => outbox::run(args),
         Command::Station(args) => station::run(args),
         Command::Study(args) => study::run(args),
         Command::Audit(args) => study::run_audit(args),

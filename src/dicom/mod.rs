@@ -15,18 +15,24 @@
 mod ae;
 mod assemble;
 mod captures;
+mod commitment;
+mod config;
+mod conformance;
 mod data_set;
 mod dimse;
 mod directory;
 mod error;
 mod header;
 mod identifier;
+mod implicit;
 mod items;
 mod link;
 mod mask_error;
 mod page;
-mod part10;
 mod pdf;
+mod negotiate;
+mod part10;
+mod peer;
 mod pixels;
 mod receive;
 mod report;
@@ -42,6 +48,9 @@ mod source;
 mod sr;
 mod sr_codes;
 mod sr_items;
+mod stream;
+mod talk;
+mod tls;
 pub mod walker;
 mod write;
 
@@ -49,25 +58,31 @@ pub use ae::{AeTitle, AeTitleError};
 pub use assemble::{Assembled, assemble_volume};
 pub use captures::{write_captures, write_document};
 pub use directory::{DirectoryEntry, write_directory};
+pub use commitment::{CommitReport, CommitRequest, Reference, failure_meaning};
+pub use config::{Caller, Config, Destination, Durability, ObjectKind, ResultGroup};
+pub use conformance::conformance_statement;
+pub use dimse::status;
 pub use error::DicomError;
 pub use header::{Header, Object, Patient, PixelFormat, parse_header, parse_object};
 pub use identifier::{Identifier, derive_uid};
 pub use mask_error::MaskError;
 pub use page::write_page;
-pub use receive::serve;
 pub use report::{
     ContributionReport, DeviceReport, FeatureReport, PackageReport, Picture, RegionReport, RemarkReport, Report, ResultError,
     ResultInfo, RiskReport,
 };
+pub use peer::{SendError, Target, echo};
+pub use receive::{Door, ServeError, serve};
 pub use rtstruct::{Contour, Structure, rasterize, read_structures};
 pub use seg::{SegError, SegInfo, write_seg};
 pub use seg_read::{Segment, read_seg};
-pub use send::{Delivery, SendError, Target, echo, send};
+pub use send::{CommitAnswer, Delivery, commit, report_commitment, send};
 pub use series::{Note, PlannedSlice, SeriesPlan, plan_series};
 pub use series_error::SeriesError;
-pub use sink::{AssociationEnd, Config, HowEnded, Received, Rejection, Sink, StoreFailure};
 pub use source::ObjectFile;
 pub use sr::write_sr;
+pub use sink::{AssociationEnd, Commitment, HowEnded, Received, Recorded, Rejection, Sink, StoreFailure};
+pub use tls::{ClientCertificate, Tls, TlsConfig, TlsError};
 pub use write::{PatientInfo, phantom_series};
 
 /// Transfer syntaxes, by UID (PS3.5 annex A).
@@ -97,6 +112,9 @@ pub mod syntax {
     /// High-throughput JPEG 2000 with RPCL order, lossless only.
     pub const HTJ2K_RPCL: &str = "1.2.840.10008.1.2.4.202";
 
+    /// For commands without objects: commitment and verification.
+    pub const PLAIN: [&str; 2] = [EXPLICIT_LE, IMPLICIT_LE];
+
     /// What the receiver accepts and the decoder decodes, in order of preference: cheapest to decode first.
     pub const ACCEPTED: [&str; 10] = [
         EXPLICIT_LE,
@@ -116,6 +134,10 @@ pub mod syntax {
 pub mod sop_class {
     /// Verification (C-ECHO).
     pub const VERIFICATION: &str = "1.2.840.10008.1.1";
+    /// Storage Commitment Push Model.
+    pub const STORAGE_COMMITMENT: &str = "1.2.840.10008.1.20.1";
+    /// The one instance of Storage Commitment Push Model.
+    pub const STORAGE_COMMITMENT_INSTANCE: &str = "1.2.840.10008.1.20.1.1";
     /// CT Image Storage.
     pub const CT: &str = "1.2.840.10008.5.1.4.1.1.2";
     /// Enhanced CT Image Storage.
@@ -134,6 +156,8 @@ pub mod sop_class {
     pub const DIRECTORY: &str = "1.2.840.10008.1.3.10";
     /// Label Map Segmentation Storage.
     pub const LABEL_MAP_SEGMENTATION: &str = "1.2.840.10008.5.1.4.1.1.66.7";
+    /// What is analysed: UID, name.
+    pub const ANALYSED: [(&str, &str); 1] = [(CT, "CT Image Storage")];
     /// Every storage SOP class of the standard begins so.
     pub const STORAGE_PREFIX: &str = "1.2.840.10008.5.1.4.1.1.";
 }

@@ -10,6 +10,7 @@
 pub mod analysis;
 mod check;
 mod config;
+mod delivery;
 mod events;
 mod features;
 pub mod objects;
@@ -23,6 +24,7 @@ mod worker;
 
 pub use check::{Finding as CheckFinding, check};
 pub use config::{Config, ConfigError, ModelsConfig, StoreConfig};
+pub use delivery::SendV1;
 pub use features::Features;
 pub use packages::{PackageReadError, read_package};
 pub use result::{

@@ -1,6 +1,7 @@
 //! The worker: takes each study to its next durable state. One study is computed at a time; rayon uses the cores inside.
 
 use super::analysis::{self, Context, Models};
+use super::delivery;
 use super::events::{self, Told};
 use super::features::Features;
 use super::objects::{self, Source};
@@ -48,6 +49,8 @@ pub struct Worker {
     pub patience: Patience,
     /// How alerts leave.
     pub alert: alert::Config,
+    /// Where results are sent.
+    pub destinations: Vec<dicom::Destination>,
     /// The drop folder.
     pub clinical: Option<clinical::Config>,
     /// A copy of each study's files under plain names.
@@ -377,11 +380,14 @@ impl Worker {
         }
         let mut files = self.result_objects(study, &result, &features)?;
         files.insert("result.json".into(), result.to_json().into_bytes());
+        let written = self.write(study, files)?;
+        let files = study.artifacts.iter().chain(&written).map(|(name, file)| (name.clone(), file.clone())).collect();
+        messages.extend(delivery::messages(&self.store, study, &files, &result, &self.destinations)?);
         let change = StudyChange {
             // A risk that is computed again with newer values begins a new count.
             attempts: Some(0),
             packages: Some(self.packages()),
-            artifacts: self.write(study, files)?,
+            artifacts: written,
             result_json: Some(result.to_json()),
             ..StudyChange::to(state)
         };

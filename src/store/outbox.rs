@@ -43,6 +43,8 @@ pub(super) fn add(tx: &Tx, new: &NewOutbox, now_ms: i64) -> Result<(), Stop> {
         study: new.study.clone(),
         created_at_ms: now_ms,
         expires_at_ms: new.expires_at_ms,
+        file: new.file.clone(),
+        retried_at_ms: None,
         attempts: 0,
         state: OutboxState::Queued,
     };
@@ -57,7 +59,10 @@ fn may_advance(row: &OutboxV1, to: &OutboxState) -> Result<bool, StoreError> {
     }
     Ok(match (&row.state, to) {
         (OutboxState::Queued, OutboxState::Queued) => false,
-        (OutboxState::Queued | OutboxState::BrokerAcked { .. }, _) => true,
+        (OutboxState::Queued | OutboxState::BrokerAcked { .. } | OutboxState::Committing { .. }, _) => true,
+        // What is parked moves when a person says so.
+        (OutboxState::Parked { .. }, OutboxState::Queued | OutboxState::Expired { .. }) => true,
+        (OutboxState::Parked { .. }, _) => false,
         // An escalated alert stays one until a station answers or its validity ends.
         (OutboxState::Escalated { .. }, OutboxState::StationAcked { .. } | OutboxState::Expired { .. }) => true,
         (OutboxState::Escalated { .. }, _) => false,
@@ -113,6 +118,9 @@ impl Store {
             if !may_advance(&row, &to).map_err(stop)? {
                 return Ok(false);
             }
+            if matches!((&row.state, &to), (OutboxState::Parked { .. }, OutboxState::Queued)) {
+                row.retried_at_ms = Some(now_ms);
+            }
             row.state = to.clone();
             if !row.state.is_open() {
                 tx.remove(Table::Open, &row.sequence.to_be_bytes())?;
@@ -163,7 +171,7 @@ mod tests {
 
     fn message(kind: OutboxKind, id: &str) -> NewOutbox {
         let (topic, payload) = (format!("x/{id}"), "{}".to_string());
-        NewOutbox { id: id.into(), kind, topic, payload, study: Some("S000001".into()), expires_at_ms: None }
+        NewOutbox { id: id.into(), kind, topic, payload, study: Some("S000001".into()), expires_at_ms: None, file: None }
     }
 
     #[test]
