@@ -15,6 +15,7 @@ mod assemble;
 mod data_set;
 mod dimse;
 mod error;
+mod frames;
 mod header;
 mod identifier;
 mod items;
@@ -35,8 +36,9 @@ pub mod walker;
 mod write;
 
 pub use ae::{AeTitle, AeTitleError};
-pub use assemble::{Assembled, assemble_volume};
+pub use assemble::{Assembled, assemble_volume, leave_out};
 pub use error::DicomError;
+pub use frames::Frame;
 pub use header::{Header, Object, Patient, PixelFormat, parse_header, parse_object};
 pub use identifier::{Identifier, derive_uid};
 pub use mask_error::MaskError;

@@ -1,7 +1,7 @@
 //! From the pixels of one object to Hounsfield units.
 
 use super::walker::PixelSpan;
-use super::{Header, Object, PixelFormat, parse_object, rle, syntax};
+use super::{Header, Object, PixelFormat, rle, syntax};
 use dicom_core::value::C;
 use dicom_encoding::adapters::{PixelDataObject, RawPixelData};
 use dicom_encoding::transfer_syntax::TransferSyntaxIndex;
@@ -9,7 +9,7 @@ use dicom_transfer_syntax_registry::TransferSyntaxRegistry;
 use std::borrow::Cow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-/// Air, in HU: what padding becomes.
+/// Air, in HU: what was not measured becomes it.
 pub const AIR_HU: f32 = -1000.0;
 /// At or below this many HU nothing was measured (-2000 corners, padding); real air is near -1000.
 pub const NOTHING_HU_MAX: f32 = -1500.0;
@@ -17,28 +17,23 @@ pub const NOTHING_HU_MAX: f32 = -1500.0;
 /// Why the pixels of an object gave no slice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PixelFault {
-    /// The bytes are no longer those that were planned.
-    Changed,
     /// Fewer bytes than Rows x Columns need.
     Short,
     /// The decoder gave up (or panicked) on the compressed frame.
     Decode,
 }
 
-/// Decodes a single-frame, single-sample object of 16 bits to HU, row by row, into `hu` (rows x columns values).
-/// Padding and what lies below the measurable become [`AIR_HU`]; all else is slope x stored + intercept, in double precision.
-pub fn decode_hu(bytes: &[u8], planned: &Header, hu: &mut [f32]) -> Result<(), PixelFault> {
-    let object = parse_object(bytes).map_err(|_| PixelFault::Changed)?;
-    if object.header.content_sha256 != planned.content_sha256 {
-        return Err(PixelFault::Changed);
-    }
-    let stored = stored_bytes(&object)?;
+/// Decodes one frame of an object with one sample of 16 bits to HU, row by row, into `hu` (rows x columns values); `slice` is what
+/// was planned for the frame. What was not measured (padding, what lies below the measurable) becomes NaN; all else is
+/// slope x stored + intercept, in double precision.
+pub fn decode_hu(object: &Object<'_>, slice: &Header, frame: usize, hu: &mut [f32]) -> Result<(), PixelFault> {
+    let stored = stored_bytes(object, frame)?;
     if stored.len() < hu.len() * 2 {
         return Err(PixelFault::Short);
     }
-    let format = &planned.pixels;
-    let slope = planned.rescale_slope.unwrap_or(1.0);
-    let intercept = planned.rescale_intercept.unwrap_or(0.0);
+    let format = &slice.pixels;
+    let slope = slice.rescale_slope.unwrap_or(1.0);
+    let intercept = slice.rescale_intercept.unwrap_or(0.0);
     let to_hu = |raw: u16| (slope * f64::from(stored_value(raw, format)) + intercept) as f32;
     let padding = padding_range(format, to_hu);
     for (value, raw) in hu.iter_mut().zip(stored.chunks_exact(2)) {
@@ -46,7 +41,7 @@ pub fn decode_hu(bytes: &[u8], planned: &Header, hu: &mut [f32]) -> Result<(), P
         let measured = to_hu(raw);
         let stored = stored_value(raw, format);
         let padded = padding.is_some_and(|(low, high)| (low..=high).contains(&stored));
-        *value = if padded || measured <= NOTHING_HU_MAX { AIR_HU } else { measured };
+        *value = if padded || measured <= NOTHING_HU_MAX { f32::NAN } else { measured };
     }
     Ok(())
 }
@@ -72,20 +67,60 @@ fn padding_range(format: &PixelFormat, to_hu: impl Fn(u16) -> f32) -> Option<(i3
     Some((a.min(b), a.max(b)))
 }
 
-/// The stored values of the only frame, two bytes each, little endian.
-fn stored_bytes<'a>(object: &'a Object<'_>) -> Result<Cow<'a, [u8]>, PixelFault> {
+/// The stored values of a frame, two bytes each, little endian.
+fn stored_bytes<'a>(object: &'a Object<'_>, index: usize) -> Result<Cow<'a, [u8]>, PixelFault> {
     let format = &object.header.pixels;
     let pixels = usize::from(format.rows) * usize::from(format.columns);
     match object.pixels.as_ref().ok_or(PixelFault::Short)? {
-        PixelSpan::Native(range) => object.data_set.get(range.clone()).map(Cow::Borrowed).ok_or(PixelFault::Short),
+        PixelSpan::Native(range) => {
+            let all = object.data_set.get(range.clone()).ok_or(PixelFault::Short)?;
+            let (start, end) = (index.saturating_mul(pixels * 2), (index + 1).saturating_mul(pixels * 2));
+            all.get(start..end).map(Cow::Borrowed).ok_or(PixelFault::Short)
+        }
         PixelSpan::Fragments(ranges) => {
-            let parts: Vec<&[u8]> = ranges.iter().filter_map(|r| object.data_set.get(r.clone())).collect();
-            let frame = parts.concat();
+            let fragments: Vec<&[u8]> = ranges.iter().filter_map(|r| object.data_set.get(r.clone())).collect();
+            let frame = fragments_of(&fragments, format.frames as usize, index).ok_or(PixelFault::Short)?.concat();
             decode_frame(&frame, format, &object.header.transfer_syntax, pixels, 2)
                 .map(Cow::Owned)
                 .ok_or(PixelFault::Decode)
         }
     }
+}
+
+/// The fragments of one frame. A frame in several fragments is known by the codestream that only its first one begins: neither
+/// `FF D8` nor `FF 4F FF 51` can stand inside a codestream (PS3.5 A.4; the offset table may be empty and is not needed).
+fn fragments_of<'a>(fragments: &'a [&'a [u8]], frames: usize, index: usize) -> Option<&'a [&'a [u8]]> {
+    if frames <= 1 {
+        return Some(fragments);
+    }
+    if fragments.len() == frames {
+        return fragments.get(index..=index);
+    }
+    let begins = |f: &&[u8]| {
+        f.starts_with(&[0xFF, 0xD8]) || f.starts_with(&[0xFF, 0x4F, 0xFF, 0x51]) || f.starts_with(b"\0\0\0\x0CjP  ")
+    };
+    let mut starts: Vec<usize> = (0..fragments.len()).filter(|i| begins(&fragments[*i])).collect();
+    if starts.len() != frames {
+        return None;
+    }
+    starts.push(fragments.len());
+    fragments.get(*starts.get(index)?..*starts.get(index + 1)?)
+}
+
+/// True when a JPEG 2000 codestream uses the irreversible wavelet (ITU-T T.800 A.6.1, transformation 0): lossy, whatever the
+/// header says. Only the main header is looked at.
+pub fn codestream_is_lossy(fragment: &[u8]) -> bool {
+    let Some(start) = fragment.windows(4).take(1024).position(|w| w == [0xFF, 0x4F, 0xFF, 0x51]) else { return false };
+    let mut rest = &fragment[start + 2..];
+    while let [0xFF, marker, high, low, body @ ..] = rest {
+        match (*marker, usize::from(u16::from_be_bytes([*high, *low])).checked_sub(2)) {
+            // COD: coding style 1, progression 1, layers 2, component transformation 1, levels 1, block 2, style 1, wavelet 1.
+            (0x52, _) => return body.get(9) == Some(&0),
+            (0x90, _) | (_, None) => return false,
+            (_, Some(length)) => rest = body.get(length..).unwrap_or_default(),
+        }
+    }
+    false
 }
 
 /// Decodes one compressed frame of `samples` samples; `None` when it is damaged or there is no decoder.

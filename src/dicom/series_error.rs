@@ -15,8 +15,8 @@ pub enum SeriesError {
         /// Modality of the first object.
         modality: String,
     },
-    /// Enhanced multi-frame objects.
-    #[error("the series is an Enhanced CT multi-frame object, which this version does not read")]
+    /// Enhanced multi-frame objects without functional groups of each frame.
+    #[error("the Enhanced CT object does not describe each of its frames: nothing says where they lie")]
     Enhanced,
     /// Only scouts.
     #[error("the series holds localizers only: there is no volume in it")]
@@ -183,7 +183,7 @@ impl Explain for SeriesError {
             Self::NotCt { .. } | Self::Localizer | Self::Derived | Self::NoGeometry => {
                 "send the axial CT series of the abdomen, as the scanner reconstructed it"
             }
-            Self::Enhanced => "have the scanner send classic CT Image Storage objects",
+            Self::Enhanced => "send the object again, or have the scanner send classic CT Image Storage objects",
             Self::Lossy | Self::Codec(_) => "send the series without compression, or with a lossless one",
             Self::PixelFormat | Self::NoHu { .. } => "send the original reconstruction in Hounsfield units",
             Self::MixedPatients => "check the identity of every object at the sender, then send one patient at a time",
