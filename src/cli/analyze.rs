@@ -1,11 +1,11 @@
 //! `metwatch analyze`: the whole computation on files, without network.
 
 use super::{Failure, load_scan, read_file, write_file};
-use crate::DISCLAIMER;
 use crate::alert::payload::rfc3339;
 use crate::risk::{ClinicalValues, clinical_from_json};
 use crate::service::analysis::{self, Context, Models};
 use crate::service::{ResultV1, Status};
+use crate::{DISCLAIMER, dicom};
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -50,7 +50,8 @@ pub fn run(args: Args) -> Result<(), Failure> {
     };
     let scan = load_scan(&args.paths, &|done, of| bar.set_position((100 * done / of.max(1)) as u64))?;
     step("read", &bar, "segmenting");
-    let segmentation = models.segmenter.segment(&scan.volume, &|share| bar.set_position((share * 100.0) as u64))?;
+    let mut segmentation = models.segmenter.segment(&scan.volume, &|share| bar.set_position((share * 100.0) as u64))?;
+    dicom::leave_out(&scan.unmeasured, &mut segmentation.labels.labels);
     step("segment", &bar, "measuring");
     let (features, remarks) = analysis::measure(&scan.volume, &segmentation.labels, &models.settings);
     step("radiomics", &bar, "writing");

@@ -8,6 +8,7 @@ use crate::segment::{Gate, Segmenter};
 use crate::service::analysis;
 use crate::volume::{self, Volume};
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 /// A file or folder that a command could not read or write.
@@ -72,6 +73,8 @@ pub struct Scan {
     pub volume: Volume,
     /// Its slices, where it came as DICOM.
     pub plan: Option<dicom::SeriesPlan>,
+    /// Voxels where nothing was measured; empty for other formats.
+    pub unmeasured: Vec<Range<usize>>,
     /// The verdict of the series rules; empty for other formats.
     pub verdict: Gate,
 }
@@ -126,7 +129,7 @@ pub fn load_scan(paths: &[PathBuf], progress: &(dyn Fn(usize, usize) + Sync)) ->
         let is_dicom = bytes.get(128..132) == Some(b"DICM") || dicom::parse_header(&bytes).is_ok();
         if !is_dicom {
             let volume = volume::decode_image(&bytes)?.to_volume()?;
-            return Ok(Scan { volume, plan: None, verdict: Gate::default() });
+            return Ok(Scan { volume, plan: None, unmeasured: Vec::new(), verdict: Gate::default() });
         }
     }
     let mut files = Vec::new();
@@ -185,7 +188,7 @@ fn load_dicom(files: &[PathBuf], progress: &(dyn Fn(usize, usize) + Sync)) -> Re
                 |index: usize| std::fs::read(paths.get(index).ok_or_else(|| std::io::Error::other("no such slice"))?);
             let assembled = dicom::assemble_volume(&plan, &load, progress)?;
             let verdict = analysis::series_gate(&assembled.notes, &assembled.refusals);
-            Ok(Scan { volume: assembled.volume, plan: Some(plan), verdict })
+            Ok(Scan { volume: assembled.volume, plan: Some(plan), unmeasured: assembled.unmeasured, verdict })
         }
         _ => {
             let name = |(p, _): &(dicom::SeriesPlan, Vec<PathBuf>)| {

@@ -34,9 +34,10 @@ pub struct Assembled {
 
 /// Takes voxels where nothing was measured ([`Assembled::unmeasured`]) out of every region of a label map of the same volume.
 pub fn leave_out(unmeasured: &[Range<usize>], labels: &mut Array3<u8>) {
-    let Some(labels) = labels.as_slice_mut() else { return };
-    for range in unmeasured {
-        labels.get_mut(range.clone()).into_iter().for_each(|voxels| voxels.fill(0));
+    let (_, rows, columns) = labels.dim();
+    for at in unmeasured.iter().cloned().flatten() {
+        let place = [at / (rows * columns), at / columns % rows, at % columns];
+        labels.get_mut(place).into_iter().for_each(|label| *label = 0);
     }
 }
 

@@ -16,6 +16,7 @@ use crate::volume::{self, LabelMap, Volume};
 use crate::{Explain, clinical};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -63,6 +64,8 @@ pub struct UnderWay {
     plan: Option<(u32, Result<SeriesPlan, SeriesError>)>,
     volume: Option<Volume>,
     labels: Option<LabelMap>,
+    /// Voxels of the volume where nothing was measured.
+    unmeasured: Vec<Range<usize>>,
     series: Option<Gate>,
     steps_ms: Vec<(String, f64)>,
     /// The stage whose beginning is recorded, and the study's revision.
@@ -273,6 +276,7 @@ impl Worker {
         let assembled = dicom::assemble_volume(&plan, &load, &|_, _| ()).map_err(|e| rejected(&e))?;
         let under_way = self.under_way.entry(study.number.clone()).or_default();
         under_way.series = Some(analysis::series_gate(&assembled.notes, &assembled.refusals));
+        under_way.unmeasured = assembled.unmeasured;
         under_way.steps_ms = vec![("assemble".into(), ms(began))];
         Ok((plan, assembled.volume))
     }
@@ -290,7 +294,9 @@ impl Worker {
         let (plan, volume) = self.volume(study)?;
         let models = self.models.clone();
         let began = Instant::now();
-        let segmentation = models.segmenter.segment(&volume, &|_| ()).map_err(|e| rejected(&e))?;
+        let mut segmentation = models.segmenter.segment(&volume, &|_| ()).map_err(|e| rejected(&e))?;
+        let unmeasured = &self.under_way.entry(study.number.clone()).or_default().unmeasured;
+        dicom::leave_out(unmeasured, &mut segmentation.labels.labels);
         let segment_ms = ms(began);
         tracing::info!(elapsed_ms = segment_ms, reasons = segmentation.gate.reasons.len(), "segmented");
         let began = Instant::now();
