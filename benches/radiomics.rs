@@ -147,7 +147,8 @@ impl Peer {
         let mut command = Command::new(python);
         command.args(["-u", "-W", "ignore", "-c", PEER]).stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = command.spawn().expect("METWATCH_PYRADIOMICS_PYTHON names an interpreter");
-        let (ask, answer) = (child.stdin.take()?, BufReader::new(child.stdout.take()?));
+        let ask = child.stdin.take().expect("it is piped");
+        let answer = BufReader::new(child.stdout.take().expect("it is piped"));
         Some(Peer { child, ask, answer })
     }
 

@@ -21,8 +21,11 @@ pub struct Args {
     all: bool,
 }
 
+/// A configuration: name, file of reference values, whether the CT phantom is used, settings.
+type Configuration = (&'static str, &'static str, bool, fn() -> Settings);
+
 /// Configurations by name, with the file of reference values and whether the CT phantom is used.
-const CONFIGURATIONS: [(&str, &str, bool, fn() -> Settings); 6] = [
+const CONFIGURATIONS: [Configuration; 6] = [
     ("digital phantom", "ibsi_1_dig_phantom.csv", false, Settings::phantom),
     ("A", "ibsi_1_chest_config_a.csv", true, Settings::config_a),
     ("B", "ibsi_1_chest_config_b.csv", true, Settings::config_b),

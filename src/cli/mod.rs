@@ -5,6 +5,7 @@
 
 mod analyze;
 mod check;
+mod cohort;
 mod demo;
 mod extract;
 mod ibsi;
@@ -48,6 +49,8 @@ enum Command {
     Ibsi(ibsi::Args),
     /// Computes the risk from features and clinical values
     Score(score::Args),
+    /// Fits, validates and evaluates nomograms on a cohort
+    Cohort(cohort::Args),
     /// Writes a synthetic CT with known truth
     Phantom(phantom::Args),
     /// Forwards a DICOM folder, as a scanner would
@@ -110,6 +113,7 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
         Command::Extract(args) => extract::run(args),
         Command::Ibsi(args) => ibsi::run(args),
         Command::Score(args) => score::run(args),
+        Command::Cohort(args) => cohort::run(args),
         Command::Phantom(args) => phantom::run(args),
         Command::Send(args) => send::run(args),
         Command::Station(args) => station::run(args),

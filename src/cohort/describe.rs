@@ -51,15 +51,7 @@ pub fn table_one(cohort: &Cohort) -> (Vec<String>, Vec<TableOneRow>) {
             Kind::Continuous | Kind::Log | Kind::Cut | Kind::Spline => {
                 let flag = term.raw.iter().all(|v| *v == 0.0 || *v == 1.0);
                 if flag {
-                    rows.push(class_row(
-                        &candidate.label().to_owned(),
-                        "",
-                        &term.raw,
-                        1.0,
-                        &groups,
-                        &training,
-                        &others,
-                    ));
+                    rows.push(class_row(candidate.label(), "", &term.raw, 1.0, &groups, &training, &others));
                 } else {
                     rows.push(number_row(&label, &term.raw, &groups, &training, &others, candidate.kind == Kind::Log));
                 }

@@ -1,28 +1,23 @@
 //! The analysis from texts to results, step by step.
 
-use super::describe::{PriorCorrection, SampleSize, TableOneRow, log_odds, sample_size, table_one};
+use super::describe::{PriorCorrection, SampleSize, log_odds, sample_size, table_one};
 use super::harmonize::{Harmonized, harmonize};
-use super::join::{Cohort, Flow, Texts};
-use super::models::{ClinicalSelection, Design, Model, fit_cox, profile_limits};
+use super::join::{Cohort, Texts};
+use super::models::{Design, Model, fit_cox, profile_limits};
 use super::nomogram_axes::{AxisTerm, Nomogram, NomogramInput, ScaleAxis, axis_values};
 use super::procedure::{Procedure, Setting, run, run_models, training};
 use super::reduce::{Patients, Ranked};
-use super::resample::{Bootstrap, LearningPoint, bootstrap, learning_curve};
+use super::resample::{bootstrap, learning_curve};
+use super::results::*;
 use super::spec::{CutOffRule, Family, Icc, Kind, Spec};
-use super::validate::{AucComparison, NetBenefit, Performance, Scored, SurvivalGroups};
-use super::{CohortError, validate};
+use super::validate::{Performance, Scored};
+use super::{CohortError, validate, warnings::warn};
 use crate::statistics::reliability::{IccForm, MeanSquares};
 use crate::statistics::selection::RankedColumns;
 use crate::statistics::time_dependent::Censoring;
 use crate::statistics::{attribution, competing, cut_off, roc};
 use ndarray::{Array1, Array2, Axis};
-use serde::Serialize;
 use sha2::{Digest, Sha256};
-
-/// An AUC above this in training is hard to believe of a risk that lies in the future.
-const AUC_PLAUSIBLE: f64 = 0.95;
-/// A single feature with at least this AUC is more likely the outcome in disguise.
-const AUC_LEAK: f64 = 0.98;
 
 /// A finished analysis.
 #[derive(Debug, Clone)]
@@ -62,175 +57,6 @@ pub struct Shap {
     pub inputs: Array2<f64>,
     /// Mean linear predictor in training, to which they add up.
     pub base: f64,
-}
-
-/// Every number of the analysis (`results.json`, `metwatch.cohort/1`).
-#[derive(Debug, Clone, Serialize)]
-pub struct Results {
-    /// `metwatch.cohort/1`.
-    pub schema: &'static str,
-    /// [`crate::DISCLAIMER`].
-    pub disclaimer: &'static str,
-    /// Version of metwatch.
-    pub version: &'static str,
-    /// Title of the study.
-    pub title: String,
-    /// The event.
-    pub outcome: String,
-    /// Whether no patient is behind the data.
-    pub simulated: bool,
-    /// Whether the combined model was fitted on in-sample rad-scores.
-    pub paper_mode: bool,
-    /// Seed of folds and resampling.
-    pub seed: u64,
-    /// sha256 of each table by name, and of the specification.
-    pub inputs: Vec<(String, String)>,
-    /// Who came in and who was left out.
-    pub flow: Flow,
-    /// Headings of table one.
-    pub table_one_groups: Vec<String>,
-    /// Table one.
-    pub table_one: Vec<TableOneRow>,
-    /// The way of the features.
-    pub features: FeatureResults,
-    /// The penalized model.
-    pub penalized: Option<PenalizedResults>,
-    /// Selection of clinical values.
-    pub clinical_selection: ClinicalSelection,
-    /// The models.
-    pub models: Vec<Model>,
-    /// Each model in each part.
-    pub performance: Vec<Performance>,
-    /// The main model in each center.
-    pub by_center: Vec<Performance>,
-    /// The main model in each subgroup of the validation patients.
-    pub by_subgroup: Vec<Performance>,
-    /// The main model fitted the other way (paper mode or not).
-    pub other_way: Vec<Performance>,
-    /// DeLong tests, NRI and IDI.
-    pub comparisons: Vec<AucComparison>,
-    /// Cut-off of the main model.
-    pub cut_off: Option<CutOff>,
-    /// Survival of the risk groups.
-    pub survival_groups: Vec<SurvivalGroups>,
-    /// Decision curves.
-    pub decision_curves: Vec<NetBenefit>,
-    /// Cumulative incidence by risk group.
-    pub competing: Vec<CompetingResult>,
-    /// Optimism of the whole procedure.
-    pub bootstrap: Option<Bootstrap>,
-    /// Performance over training size.
-    pub learning_curve: Vec<LearningPoint>,
-    /// Needed patients.
-    pub sample_size: Option<SampleSize>,
-    /// Correction to the local incidence.
-    pub prior: Option<PriorCorrection>,
-    /// Mean |SHAP| in training, largest first.
-    pub shap_importance: Vec<(String, f64)>,
-    /// Axes of the nomogram.
-    pub nomogram: Vec<NomogramAxis>,
-    /// What the analysis noticed about itself.
-    pub warnings: Vec<String>,
-}
-
-/// Ticks of a nomogram axis.
-#[derive(Debug, Clone, Serialize)]
-pub struct NomogramAxis {
-    /// Name.
-    pub name: String,
-    /// Labels.
-    pub labels: Vec<String>,
-    /// Points.
-    pub points: Vec<f64>,
-}
-
-/// The way of the features through the filters; names in the order of the table.
-#[derive(Debug, Clone, Default, Serialize)]
-pub struct FeatureResults {
-    /// (step, features left).
-    pub steps: Vec<(String, usize)>,
-    /// (feature, ICC), absent where it could not be computed.
-    pub icc: Vec<(String, Option<f64>)>,
-    /// (feature, p) of the stable ones.
-    pub p: Vec<(String, f64)>,
-    /// After the univariable filter.
-    pub after_univariable: Vec<String>,
-    /// After the correlation filter.
-    pub after_correlation: Vec<String>,
-    /// After mRMR.
-    pub after_mrmr: Vec<String>,
-}
-
-/// The penalized model.
-#[derive(Debug, Clone, Serialize)]
-pub struct PenalizedResults {
-    /// `binomial` or `cox`.
-    pub family: &'static str,
-    /// Penalties, decreasing.
-    pub lambda: Vec<f64>,
-    /// Cross-validated deviance.
-    pub mean: Vec<f64>,
-    /// Its standard error.
-    pub standard_error: Vec<f64>,
-    /// Coefficients that are not 0.
-    pub nonzero: Vec<usize>,
-    /// Explained share of the deviance.
-    pub deviance_ratio: Vec<f64>,
-    /// Worst violation of the optimality conditions relative to lambda.
-    pub optimality: f64,
-    /// Index of the smallest deviance.
-    pub index_min: usize,
-    /// Index of the largest penalty within one standard error.
-    pub index_1se: usize,
-    /// Index taken.
-    pub index: usize,
-    /// Intercept of the rad-score.
-    pub intercept: f64,
-    /// Features of the rad-score.
-    pub coefficients: Vec<RadTerm>,
-    /// Fold of each training patient, from 0.
-    pub folds: Vec<usize>,
-}
-
-/// A feature of the rad-score: coefficient x (value - center) / scale.
-#[derive(Debug, Clone, Serialize)]
-pub struct RadTerm {
-    /// Feature.
-    pub name: String,
-    /// Log odds per SD.
-    pub coefficient: f64,
-    /// Training mean.
-    pub center: f64,
-    /// Training SD (n - 1).
-    pub scale: f64,
-}
-
-/// The cut-off of the main model.
-#[derive(Debug, Clone, Serialize)]
-pub struct CutOff {
-    /// `youden` or `maxstat`.
-    pub rule: &'static str,
-    /// High from this linear predictor on.
-    pub lp: f64,
-    /// The same as a probability.
-    pub probability: f64,
-    /// Sensitivity in training.
-    pub sensitivity: f64,
-    /// Specificity in training.
-    pub specificity: f64,
-    /// Corrected p-value (Lausen and Schumacher 1992) of a maximally selected statistic.
-    pub p: Option<f64>,
-}
-
-/// Cumulative incidence of the event where another can come first.
-#[derive(Debug, Clone, Serialize)]
-pub struct CompetingResult {
-    /// Part.
-    pub part: String,
-    /// Gray's test of the risk groups: chi-squared and p.
-    pub gray: Option<[f64; 2]>,
-    /// (months, incidence) at the horizons: low risk, high risk.
-    pub incidence: [Vec<(u32, f64)>; 2],
 }
 
 /// Runs the whole analysis. `progress` hears (step, share of the step from 0 to 1).
@@ -746,90 +572,4 @@ fn axes(nomogram: &Nomogram, scales: &[ScaleAxis]) -> Vec<NomogramAxis> {
         points: a.points.clone(),
     });
     axes.chain(std::iter::once(&nomogram.lp).chain(scales).map(of_scale)).collect()
-}
-
-/// What the analysis notices about itself.
-fn warn(
-    cohort: &Cohort,
-    features: &Array2<f64>,
-    stable: &[usize],
-    patients: &Patients,
-    procedure: &Procedure,
-    results: &Results,
-) -> Vec<String> {
-    let mut warnings = Vec::new();
-    let training_part = &cohort.parts[0];
-    let auc = |event: &[bool], values: &[f64]| roc::auc(event, values).map(|a| a.max(1.0 - a)).unwrap_or(0.5);
-    let leaks: Vec<&String> = stable
-        .iter()
-        .filter(|j| {
-            let values: Vec<f64> = patients.rows.iter().map(|r| features[[*r, **j]]).collect();
-            auc(&patients.event, &values) >= AUC_LEAK
-        })
-        .map(|j| &cohort.feature_names[*j])
-        .collect();
-    for name in leaks.iter().take(5) {
-        warnings.push(format!("Leakage: the feature {name} alone tells events from the others (AUC {AUC_LEAK} or more). Is it the outcome, or measured after it?"));
-    }
-    for term in &cohort.terms {
-        let values: Vec<f64> = patients.rows.iter().map(|r| term.raw[*r]).collect();
-        if auc(&patients.event, &values) >= AUC_LEAK {
-            warnings.push(format!(
-                "Leakage: {} alone tells events from the others. Is it the outcome, or known only after it?",
-                term.candidate.label()
-            ));
-        }
-    }
-    for model in procedure.models.iter().filter(|m| m.firth) {
-        warnings.push(format!(
-            "The {} model separates the training outcome; Firth's penalty was used, and its intervals are wide.",
-            model.name
-        ));
-    }
-    let main = procedure.main().map_or("", |m| m.name.as_str());
-    for performance in results.performance.iter().filter(|p| p.model == main) {
-        let Performance { part, auc, calibration, n, events, .. } = performance;
-        if let Some([auc, ..]) = auc.filter(|a| a[0] > AUC_PLAUSIBLE) {
-            warnings.push(format!("The AUC of the {main} model in {part} is {auc:.3}: above what a future event lets expect. Look at optimism and leakage before believing it."));
-        }
-        if let Some(slope) = calibration.as_ref().map(|c| c.slope).filter(|s| *s < 0.8 && part != training_part) {
-            warnings.push(format!("The calibration slope of the {main} model in {part} is {slope:.2}, below 0.8: predictions are too extreme there."));
-        }
-        if let Some(shift) =
-            calibration.as_ref().map(|c| c.in_the_large).filter(|c| c.abs() > 0.5 && part != training_part)
-        {
-            warnings.push(format!("Calibration in the large of the {main} model in {part} is {shift:+.2} log odds: risks are off as a whole."));
-        }
-        if *part != *training_part && (*events).min(n - events) < 50 {
-            warnings.push(format!(
-                "{part} has {events} events among {n} patients; validation wants about 100 of each class."
-            ));
-        }
-    }
-    let of = |part: &str| results.performance.iter().find(|p| p.model == main && p.part == part)?.auc.map(|a| a[0]);
-    let worst = cohort.parts[1..].iter().filter_map(|p| Some((p, of(p)?))).min_by(|a, b| a.1.total_cmp(&b.1));
-    if let (Some(apparent), Some((part, least))) = (of(training_part), worst) {
-        if apparent - least > 0.1 {
-            warnings.push(format!("The AUC falls from {apparent:.3} in training to {least:.3} in {part}: much of the training value is optimism."));
-        }
-    }
-    if let Some(size) = &results.sample_size {
-        if size.events_per_candidate < 10.0 {
-            warnings.push(format!("{:.2} events per candidate parameter ({} were offered), where 10 is a common minimum: the selection would differ in another sample.", size.events_per_candidate, size.candidate_parameters));
-        }
-        if (patients.rows.len() as f64) < size.n_needed {
-            warnings.push(format!("Training has {} patients; the criteria of Riley et al. ask for {:.0} even for the {} parameters of the clinical values and one rad-score.", patients.rows.len(), size.n_needed, size.final_parameters));
-        }
-    }
-    if procedure.reduction.as_ref().is_some_and(|r| r.cv.path.limit_met) {
-        warnings.push("The penalized path ended early: near saturation there was no finite answer within the limit of iterations.".into());
-    }
-    if results.paper_mode {
-        warnings.push("paper_mode: the combined model was fitted on in-sample rad-scores, which makes its predictions too extreme in new patients.".into());
-    }
-    let share = patients.event.iter().filter(|e| **e).count() as f64 / patients.rows.len() as f64;
-    if results.prior.is_none() && share > 0.3 {
-        warnings.push(format!("{:.0} % of the training patients had the event. Where fewer do (15 to 25 % for metachronous liver metastasis) the nomogram over-predicts; state validation.local_incidence to shift it.", share * 100.0));
-    }
-    warnings
 }

@@ -3,8 +3,8 @@
 //! A [`Spec`] (TOML) says which columns mean what and which steps to take; [`fit()`] takes it with the tables as texts, joins them
 //! by patient, reduces the features, fits the clinical, the radiomic and the combined model and validates them as R would
 //! (`../shared/design/statistics.md`). What comes out is one [`Fitted`]: [`Results`] (every number, `results.json`),
-//! `report_html` (one file to attach to a paper) and `package_files` (what `risk` loads on the box).
-//! `evaluate` holds an existing package against new patients, `reliability` measures repeats, `import_equation` makes a
+//! [`report_html`] (one file to attach to a paper) and [`package_files`] (what `risk` loads on the box).
+//! [`evaluate()`] holds an existing package against new patients, [`reliability()`] measures repeats, [`import_equation`] makes a
 //! package of a published equation.
 //!
 //! Flow: texts -> [`Frame`] -> [`Cohort`] (joined rows, flow, warnings) -> filters -> rad-score -> models -> validation -> report.
@@ -12,30 +12,46 @@
 //! **Invariant:** this room knows no file, clock or environment; the same texts and seed give the same bytes for any number of
 //! threads. The statistics themselves live in `statistics`; here they are only put in order.
 
+mod checklist;
 mod describe;
 mod error;
+mod evaluate;
+mod figures;
 mod fit;
 mod harmonize;
+mod import;
 mod join;
 mod models;
 mod nomogram_axes;
+mod package;
 pub mod plot;
 mod procedure;
 mod random;
 mod reduce;
+mod repeats;
+mod report;
 mod resample;
+mod results;
 mod spec;
 pub mod svg;
 mod table;
 mod validate;
+mod warnings;
 
 pub use error::CohortError;
-pub use fit::{Fitted, Results, fit};
+pub use evaluate::{Evaluation, EvaluationSpec, Recalibration, evaluate};
+pub use figures::Figure;
+pub use fit::{Fitted, Shap, fit};
+pub use import::{EXTERNAL, import_equation};
 pub use join::{ClinicalTerm, Cohort, Flow, Texts};
 pub use nomogram_axes::{
     Axis, AxisTerm, Nomogram, NomogramInput, ScaleAxis, axis_values, format_number, pretty, restricted_cubic_spline,
     spline_knots,
 };
+pub use package::{Package, package_files, region_of};
+pub use repeats::{FeatureReliability, Reliability, reliability};
+pub use report::{reliability_html, report_html};
+pub use results::Results;
 pub use spec::{
     Candidate, CutOffRule, EXAMPLE_SPEC, Family, Icc, Imputation, Kind, Known, LambdaChoice, Spec, SplitRule, Statement,
 };

@@ -23,13 +23,10 @@ fn legend(chart: &mut Chart, names: &[String], lower: bool) {
     chart.legend(&entries, lower);
 }
 
-/// Receiver operating characteristic; points are (1 - specificity, sensitivity). `band`: lower and upper sensitivity of the first.
-pub fn roc(series: &[Series], band: Option<(&[[f64; 2]], &[[f64; 2]])>) -> String {
+/// Receiver operating characteristic; points are (1 - specificity, sensitivity).
+pub fn roc(series: &[Series]) -> String {
     let unit = Range::linear(0.0, 1.0);
     let mut chart = Chart::new(Layout::SQUARE, unit, unit, "1 - specificity", "Sensitivity");
-    if let Some((lower, upper)) = band {
-        chart.band(lower, upper, PALETTE[0]);
-    }
     chart.line(&[[0.0, 0.0], [1.0, 1.0]], GRAY, 1.0, "3 3");
     for (i, one) in series.iter().enumerate().rev() {
         chart.line(&one.points, style(i).0, 2.0, style(i).1);
@@ -127,12 +124,12 @@ pub struct SurvivalGroup {
     pub at_risk: Vec<usize>,
 }
 
-/// Kaplan-Meier curves (or cumulative incidences, `rising`) with intervals, censor marks and a table of numbers at risk.
-pub fn survival(groups: &[SurvivalGroup], times: &[f64], y_label: &str, note: &str, rising: bool) -> String {
+/// Kaplan-Meier curves (or cumulative incidences, `rising`) up to `last` months, with intervals, censor marks and a table of
+/// numbers at risk at `times`.
+pub fn survival(groups: &[SurvivalGroup], last: f64, times: &[f64], y_label: &str, note: &str, rising: bool) -> String {
     let table = groups.len() as f64 * 17.0 + 24.0;
     let table = if groups.iter().all(|g| g.at_risk.is_empty()) { 0.0 } else { table };
-    let layout = Layout { size: [560.0, 370.0 + table], margin: [96.0, 16.0, 20.0, 50.0 + table] };
-    let last = times.last().copied().unwrap_or(1.0);
+    let layout = Layout { size: [560.0, 388.0 + table], margin: [96.0, 34.0, 20.0, 50.0 + table] };
     let top = if rising {
         groups.iter().flat_map(|g| g.curve.iter().map(|c| c[3].max(c[1]))).fold(0.1, f64::max).min(1.0)
     } else {
@@ -151,7 +148,12 @@ pub fn survival(groups: &[SurvivalGroup], times: &[f64], y_label: &str, note: &s
         }
     }
     let [left, top_px, right, bottom] = chart.frame;
-    legend(&mut chart, &groups.iter().map(|g| g.name.clone()).collect::<Vec<_>>(), rising);
+    let mut x = left;
+    for (i, group) in groups.iter().enumerate() {
+        chart.svg.line([x, 16.0], [x + 24.0, 16.0], style(i).0, 2.2, style(i).1);
+        chart.svg.text([x + 30.0, 20.0], 12.0, Anchor::Start, INK, &group.name);
+        x += 54.0 + text_width(&group.name, 12.0);
+    }
     let corner = if rising { [left + 10.0, top_px + 16.0] } else { [left + 10.0, bottom - 12.0] };
     chart.svg.text(corner, 12.0, Anchor::Start, INK, note);
     if table > 0.0 {
@@ -254,7 +256,7 @@ pub fn beeswarm(rows: &[Swarm]) -> String {
             let rank = *stacked as f64;
             *stacked += 1;
             // Alternating above and below the middle, at most to the edges of the row.
-            let offset = (rank / 2.0).ceil() * 2.3 * if *stacked % 2 == 0 { 1.0 } else { -1.0 };
+            let offset = (rank / 2.0).ceil() * 2.3 * if stacked.is_multiple_of(2) { 1.0 } else { -1.0 };
             let py = middle + offset.clamp(-step / 2.0 + 3.0, step / 2.0 - 3.0);
             chart.svg.dot([px, py], 2.1, &blend(*value), 0.85);
         }
@@ -358,7 +360,7 @@ pub fn waterfall(base: f64, items: &[(String, f64)]) -> String {
 /// The nomogram to read off by hand.
 pub fn nomogram(nomogram: &Nomogram, scales: &[ScaleAxis]) -> String {
     let names = nomogram.axes.iter().map(|a| a.name.as_str()).chain(scales.iter().map(|s| s.name.as_str()));
-    let left = label_width(names.chain(["Linear predictor"]));
+    let left = label_width(names.chain(["Linear predictor"])) * 1.16;
     let (width, step) = (left + 660.0, 46.0);
     let rows = nomogram.axes.len() + scales.len() + 3;
     let mut svg = Svg::new(width, rows as f64 * step + 20.0);
@@ -452,7 +454,7 @@ pub fn flow(came: usize, excluded: &[(String, usize)], stayed: usize, parts: &[(
     let column = 168.0;
     let width = (parts.len() as f64 * (column + 18.0)).max(560.0);
     let lines = excluded.len().max(1) as f64;
-    let height = 232.0 + lines * 16.0;
+    let height = 242.0 + lines * 16.0;
     let mut svg = Svg::new(width, height);
     let middle = width / 2.0 - 110.0;
     let boxed = |svg: &mut Svg, at: [f64; 2], size: [f64; 2], lines: &[String]| {
@@ -564,9 +566,9 @@ mod tests {
             at_risk: vec![10, 4],
         };
         let figures = [
-            roc(std::slice::from_ref(&line), None),
+            roc(std::slice::from_ref(&line)),
             decision_curve(std::slice::from_ref(&line), &line.points),
-            survival(&[group], &[0.0, 12.0], "Survival", "log-rank P < 0.001", false),
+            survival(&[group], 12.0, &[0.0, 12.0], "Survival", "log-rank P < 0.001", false),
             cv_curve(&[0.1, 0.01], &[1.0, 0.9], &[0.1, 0.1], &[0, 3], [1, 0], "Deviance"),
             coefficient_path(&[0.1, 0.01], &[vec![0.0, 0.4]], 1),
             beeswarm(&[Swarm { name: "AFP".into(), points: vec![[0.1, 0.0], [-0.2, 1.0]] }]),

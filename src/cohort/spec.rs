@@ -537,7 +537,7 @@ pub(super) fn is_date(text: &str) -> bool {
 }
 
 /// Line and message of a TOML error, with the nearest key where a key is unknown.
-fn located(error: &toml::de::Error, text: &str) -> CohortError {
+pub(super) fn located(error: &toml::de::Error, text: &str) -> CohortError {
     let start = error.span().map_or(0, |span| span.start.min(text.len()));
     let line = text.get(..start).unwrap_or("").matches('\n').count() + 1;
     let message = error.message();

@@ -1,6 +1,7 @@
 //! Gray levels: bins of fixed width or number, as PyRadiomics cuts them, in a padded volume that kernels can scan.
 
 use super::RadiomicsError;
+use super::region::{Run, runs};
 use super::resample::GRID_MAX;
 use super::settings::{Bins, Settings};
 use ndarray::{ArrayView3, s};
@@ -141,11 +142,11 @@ pub(super) fn discretize(
     settings: &Settings,
 ) -> Result<Levels, RadiomicsError> {
     let (mut low, mut high) = (f64::INFINITY, f64::NEG_INFINITY);
-    for (v, m) in values.iter().zip(mask) {
-        if *m {
-            low = low.min(*v);
-            high = high.max(*v);
-        }
+    let runs = runs(mask);
+    let of_run = |run: &Run| values.slice_move(s![run.z, run.y, run.start..run.end]);
+    for v in runs.iter().flat_map(of_run) {
+        low = low.min(*v);
+        high = high.max(*v);
     }
     let edges = Edges::new(low, high, &settings.bins, float32)?;
     let (nz, ny, nx) = values.dim();
@@ -162,24 +163,16 @@ pub(super) fn discretize(
         counts: vec![0; edges.ng + 1],
         present: Vec::new(),
         ng: edges.ng,
-        spans: Vec::with_capacity(nz * ny),
+        spans: vec![(nx, 0); nz * ny],
     };
-    let [_, py, px] = levels.padded();
-    for z in 0..nz {
-        for y in 0..ny {
-            let row = ((z + pad) * py + y + pad) * px + pad;
-            let (mut start, mut end) = (nx, 0);
-            let cells = values.slice(s![z, y, ..]).into_iter().zip(mask.slice(s![z, y, ..]));
-            for (x, (v, m)) in cells.enumerate() {
-                if *m {
-                    let level = edges.level(*v);
-                    levels.data[row + x] = level as u16;
-                    levels.counts[level] += 1;
-                    start = start.min(x);
-                    end = x + 1;
-                }
-            }
-            levels.spans.push((start, end));
+    for run in &runs {
+        let span = &mut levels.spans[run.z * ny + run.y];
+        *span = (span.0.min(run.start), run.end);
+        let at = levels.at([run.z, run.y, run.start]);
+        for (place, v) in levels.data[at..at + run.len()].iter_mut().zip(of_run(run)) {
+            let level = edges.level(*v);
+            *place = level as u16;
+            levels.counts[level] += 1;
         }
     }
     levels.present = (1..=levels.ng as u16).filter(|l| levels.counts[*l as usize] > 0).collect();

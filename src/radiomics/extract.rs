@@ -4,13 +4,13 @@ use super::diagnose::{Hash, Notes};
 use super::discretize::discretize;
 use super::filters::{self, Filtered, Output};
 use super::neighborhood::Neighborhoods;
-use super::region::{Bounds, Grid, Roi, check, crop, normalize, part, resegment};
+use super::region::{Bounds, Grid, Roi, check, crop, normalize, part, resegment, runs};
 use super::settings::{Bins, Class, Settings};
 use super::table::{Diagnostics, Extraction, Feature, FeatureTable};
 use super::voxel::{self, FeatureMap, Maps};
 use super::{RadiomicsError, Value, firstorder, glcm, glrlm, glszm, resample, shape, shape2d};
 use crate::volume::{Image, Scalar, Volume, for_voxels};
-use ndarray::{Array3, ArrayView3, CowArray};
+use ndarray::{Array3, ArrayView3, CowArray, s};
 use rayon::prelude::*;
 use std::collections::BTreeSet;
 
@@ -241,6 +241,9 @@ fn shapes(
     Ok(())
 }
 
+/// What was found on one image, and the warnings.
+type WithWarnings<Found> = (Vec<Found>, Vec<String>);
+
 /// What `measure` finds on every image, in order, each with its warnings. The images share nothing, so they are computed side
 /// by side; inside one image the work is split as `measure` does it.
 fn filtered<T: Scalar, Found: Send>(
@@ -249,7 +252,7 @@ fn filtered<T: Scalar, Found: Send>(
     bounds: Bounds,
     settings: &Settings,
     measure: impl Fn(&Filtered, &Roi, Bounds, &Settings) -> Result<(Vec<Found>, Vec<String>), RadiomicsError> + Sync,
-) -> Result<Vec<(Vec<Found>, Vec<String>)>, RadiomicsError> {
+) -> Result<Vec<WithWarnings<Found>>, RadiomicsError> {
     let per_type = settings.images.par_iter().map(|(image_type, own)| {
         let settings = settings.with_own(own)?;
         let outputs = filters::apply(*image_type, image, roi, bounds, &settings)?;
@@ -272,7 +275,14 @@ fn classes(
     let view = roi.inside.view();
     let mask = part(&view, bounds);
     let values = image.values.view();
-    let mut inside: Vec<f64> = values.iter().zip(mask).filter(|(_, inside)| **inside).map(|(v, _)| *v).collect();
+    let (mut rows, mut warnings) = (Vec::new(), Vec::new());
+    if settings.classes.iter().all(|(class, _)| matches!(class, Class::Shape | Class::Shape2D)) {
+        return Ok((rows, warnings));
+    }
+    let mut inside: Vec<f64> = Vec::new();
+    for run in runs(mask) {
+        inside.extend(values.slice(s![run.z, run.y, run.start..run.end]));
+    }
     if inside.iter().any(|v| !v.is_finite()) {
         return Err(RadiomicsError::NotFinite { place: "inside the region" });
     }
@@ -280,7 +290,6 @@ fn classes(
     let levels = discretize(values, mask, image.float32, settings)?;
     let needs_neighbors = settings.classes.iter().any(|(c, _)| matches!(c, Class::Gldm | Class::Ngtdm));
     let neighbors = needs_neighbors.then(|| Neighborhoods::new(&levels, settings));
-    let (mut rows, mut warnings) = (Vec::new(), Vec::new());
     for (class, listed) in &settings.classes {
         let found = match (class, &neighbors) {
             (Class::FirstOrder, _) => {

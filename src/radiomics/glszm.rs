@@ -113,10 +113,10 @@ fn zones(levels: &Levels, settings: &Settings) -> SizeMatrix {
         for row in levels.rows(z) {
             let equal = &mut equal[..row.len];
             equal.fill(0);
-            for (bit, step) in &steps {
-                let (center, neighbor) = levels.pair(&row, *step);
+            for &(bit, step) in &steps {
+                let (center, neighbor) = levels.pair(&row, step);
                 for (set, (a, b)) in equal.iter_mut().zip(center.iter().zip(neighbor)) {
-                    *set |= if a == b { *bit } else { 0 };
+                    *set |= u16::from(a == b).wrapping_neg() & bit; // no branch, so that eight go at once
                 }
             }
             let center = &levels.data[row.at..row.at + row.len];
@@ -129,7 +129,10 @@ fn zones(levels: &Levels, settings: &Settings) -> SizeMatrix {
                     let k = set.trailing_zeros() as usize;
                     set &= set - 1;
                     let other = numbers[(at + x).saturating_add_signed(offsets[k])];
-                    number = if number == u32::MAX { other } else { zones.join(number, other) };
+                    // What is stored are roots, so neighbors of one zone mostly hold the same number.
+                    if other != number {
+                        number = if number == u32::MAX { zones.root(other) } else { zones.join(number, other) };
+                    }
                 }
                 if number == u32::MAX {
                     number = zones.add(*level);
@@ -170,11 +173,12 @@ impl Zones {
         number
     }
 
-    fn join(&mut self, a: u32, b: u32) -> u32 {
-        let (a, b) = (self.root(a), self.root(b));
-        let first = a.min(b);
-        self.parent[a as usize] = first;
-        self.parent[b as usize] = first;
+    /// Joins a root with another number; gives the root of both.
+    fn join(&mut self, root: u32, other: u32) -> u32 {
+        let other = self.root(other);
+        let first = root.min(other);
+        self.parent[root as usize] = first;
+        self.parent[other as usize] = first;
         first
     }
 

@@ -132,11 +132,9 @@ fn givens(a: f64, b: f64) -> (f64, f64, f64) {
 
 /// Rotates the vectors k and k + 1.
 fn rotate(vectors: &mut Matrix, k: usize, cos: f64, sin: f64) {
-    for i in 0..3 {
-        let (a, b) = (vectors[k][i], vectors[k + 1][i]);
-        vectors[k][i] = cos * a + sin * b;
-        vectors[k + 1][i] = cos * b - sin * a;
-    }
+    let (a, b) = (vectors[k], vectors[k + 1]);
+    vectors[k] = std::array::from_fn(|i| cos * a[i] + sin * b[i]);
+    vectors[k + 1] = std::array::from_fn(|i| cos * b[i] - sin * a[i]);
 }
 
 /// U B V', with B having `s` on and `e` above its diagonal; vectors as columns.
@@ -155,12 +153,12 @@ impl Bidiagonal {
         let (mut s, mut e) = ([0.0; 3], [0.0; 3]);
         for l in 0..2 {
             s[l] = reflector(&mut x[l][l..]);
-            for j in l + 1..3 {
-                let (left, right) = x.split_at_mut(j);
+            let (left, right) = x.split_at_mut(l + 1);
+            for (column, e) in right.iter_mut().zip(&mut e[l + 1..]) {
                 if s[l] != 0.0 {
-                    reflect(&left[l][l..], &mut right[0][l..]);
+                    reflect(&left[l][l..], &mut column[l..]);
                 }
-                e[j] = right[0][l];
+                *e = column[l];
             }
             u[l][l..].copy_from_slice(&x[l][l..]);
             if l == 0 {

@@ -164,58 +164,55 @@ fn gaussian(index: f64, n: usize, sigma: f64, alpha: f64) -> Support {
     Support { weight: weight.collect(), at: (begin..end).collect() }
 }
 
-/// The error function, correct to the last bit but for rare ties: its power series, summed in twice the usual precision.
+/// The error function as ITK's library (VNL) approximates it, to 3e-7: the incomplete gamma function P(1/2, x^2) by its power
+/// series or its continued fraction.
 fn erf(x: f64) -> f64 {
-    let a = x.abs();
-    if a > 5.9 {
-        return 1f64.copysign(x);
+    let square = x * x;
+    if square == 0.0 {
+        return 0.0;
     }
-    let square = Pair::product(a, a);
-    let (mut power, mut sum) = (Pair(a, 0.0), Pair(a, 0.0));
-    for n in 1..200 {
-        // (-1)^n a^(2n + 1) / n!, and the term of the series divides it by 2n + 1.
-        power = power.times(square).over(-f64::from(n));
-        let term = power.over(f64::from(2 * n + 1));
-        sum = sum.plus(term);
-        if term.0.abs() < 1e-30 * sum.0.abs() {
+    let factor = (-square + 0.5 * square.ln() - LN_GAMMA_HALF).exp();
+    let value = if square < 1.5 { series(square) * factor } else { 1.0 - factor * fraction(square) };
+    value.copysign(x)
+}
+
+/// VNL's approximation of ln(gamma(1/2)); the exact value ends in ..4700.
+const LN_GAMMA_HALF: f64 = 0.572364942924847;
+/// Where the sums stop.
+const STEP_MIN: f64 = 3e-7;
+/// They stop far earlier; this keeps NaN from looping.
+const TERMS_MAX: usize = 100;
+
+fn series(x: f64) -> f64 {
+    let (mut a, mut term, mut sum) = (0.5, 2.0, 2.0);
+    for _ in 0..TERMS_MAX {
+        a += 1.0;
+        term *= x / a;
+        sum += term;
+        if term < sum * STEP_MIN {
             break;
         }
     }
-    // 2 / sqrt(pi)
-    sum.times(Pair(std::f64::consts::FRAC_2_SQRT_PI, 1.533545961316588e-17)).0.copysign(x)
+    sum
 }
 
-/// A number as the sum of two floats, the second below the last bit of the first.
-#[derive(Clone, Copy)]
-struct Pair(f64, f64);
-
-impl Pair {
-    fn normal(a: f64, b: f64) -> Pair {
-        let sum = a + b;
-        let part = sum - a;
-        Pair(sum, (a - (sum - part)) + (b - part))
+/// By Lentz's method; neither part comes near zero here.
+fn fraction(x: f64) -> f64 {
+    let mut b = x + 1.0 - 0.5;
+    let (mut c, mut d) = (1.0 / 1e-30, 1.0 / b);
+    let mut value = d;
+    for i in 1..=TERMS_MAX {
+        let a = i as f64 * (0.5 - i as f64);
+        b += 2.0;
+        d = 1.0 / (a * d + b);
+        c = b + a / c;
+        let step = d * c;
+        value *= step;
+        if (step - 1.0).abs() < STEP_MIN {
+            break;
+        }
     }
-
-    fn product(a: f64, b: f64) -> Pair {
-        let p = a * b;
-        Pair(p, a.mul_add(b, -p))
-    }
-
-    fn plus(self, other: Pair) -> Pair {
-        let sum = Pair::normal(self.0, other.0);
-        Pair::normal(sum.0, sum.1 + self.1 + other.1)
-    }
-
-    fn times(self, other: Pair) -> Pair {
-        let p = Pair::product(self.0, other.0);
-        Pair::normal(p.0, p.1 + self.0 * other.1 + self.1 * other.0)
-    }
-
-    fn over(self, divisor: f64) -> Pair {
-        let q = self.0 / divisor;
-        let rest = Pair::product(q, divisor);
-        Pair::normal(q, (self.0 - rest.0 - rest.1 + self.1) / divisor)
-    }
+    value
 }
 
 #[cfg(test)]
@@ -223,19 +220,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_error_function_has_the_known_values() {
-        // Abramowitz and Stegun, table 7.1, and Python's math.erf for the last digits.
-        let cases = [
-            (0.0, 0.0),
-            (0.1, 0.1124629160182849),
-            (0.5, 0.5204998778130465),
-            (-1.0, -0.8427007929497149),
-            (2.0, 0.9953222650189527),
-            (3.7, 0.9999998328489421),
-            (6.5, 1.0),
-        ];
-        for (x, value) in cases {
-            assert_eq!(erf(x), value, "{x}");
+    fn the_error_function_is_that_of_vnl() {
+        assert_eq!(erf(0.0), 0.0);
+        // Abramowitz and Stegun, table 7.1.
+        for (x, value) in [(0.1, 0.1124629160), (0.5, 0.5204998778), (-1.0, -0.8427007929), (2.0, 0.9953222650)] {
+            assert!((erf(x) - value).abs() < 3e-7, "{x}: {}", erf(x));
         }
     }
 }

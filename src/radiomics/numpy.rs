@@ -35,6 +35,6 @@ mod tests {
         assert_eq!(pairwise_sum(&values).to_bits(), SUM_64.to_bits());
         assert_eq!(pairwise_sum(&values[..5]), 2.283333333333333);
     }
-    const SUM_32: f32 = 7.485471725463867;
+    const SUM_32: f32 = 7.485_471_7;
     const SUM_64: f64 = 7.485470860550345;
 }

@@ -212,9 +212,11 @@ pub(super) fn resegment<T: Scalar>(
 /// SimpleITK's `Normalize` over the whole image (standard deviation with N - 1), outliers clamped, then scaled.
 pub(super) fn normalize<T: Scalar>(image: &Grid<T>, settings: &Settings) -> Result<Grid<'static, f64>, RadiomicsError> {
     let n = image.voxels.len() as f64;
-    let mean = image.voxels.iter().map(|v| v.as_f64()).sum::<f64>() / n;
-    let square = image.voxels.iter().map(|v| (v.as_f64() - mean) * (v.as_f64() - mean)).sum::<f64>();
-    let sd = (square / (n - 1.0)).sqrt();
+    // ITK's formula, over compensated sums; the last bit of the deviation is that of every voxel.
+    let sum = compensated(image.voxels.iter().map(|v| v.as_f64()));
+    let squares = compensated(image.voxels.iter().map(|v| v.as_f64() * v.as_f64()));
+    let mean = sum / n;
+    let sd = ((squares - (sum * sum / n)) / (n - 1.0)).sqrt();
     if !sd.is_finite() {
         return Err(RadiomicsError::NotFinite { place: "somewhere" });
     }
@@ -232,4 +234,16 @@ pub(super) fn normalize<T: Scalar>(image: &Grid<T>, settings: &Settings) -> Resu
         }) * settings.normalize_scale
     });
     Ok(Grid { voxels: CowArray::from(voxels), geometry: image.geometry.clone() })
+}
+
+/// Kahan's sum.
+fn compensated(values: impl Iterator<Item = f64>) -> f64 {
+    let (mut sum, mut lost) = (0.0, 0.0);
+    for value in values {
+        let value = value - lost;
+        let next = sum + value;
+        lost = (next - sum) - value;
+        sum = next;
+    }
+    sum
 }

@@ -1,7 +1,5 @@
 //! What GLRLM, GLSZM and GLDM share: counts by gray level and size (of a run, a zone, a dependence), and their features.
 
-use std::collections::BTreeMap;
-
 /// Cells that are not empty: gray level, size, count.
 pub(super) struct SizeMatrix {
     pub cells: Vec<(f64, f64, f64)>,
@@ -35,42 +33,36 @@ impl SizeMatrix {
         if n == 0.0 {
             return None;
         }
-        let by_level = marginal(self.cells.iter().map(|c| (c.0, c.2)));
-        let by_size = marginal(self.cells.iter().map(|c| (c.1, c.2)));
-        let over = |m: &[(f64, f64)], f: &dyn Fn(f64) -> f64| m.iter().map(|(v, c)| c * f(*v)).sum::<f64>() / n;
-        let cells =
-            |f: &dyn Fn(f64, f64) -> f64| self.cells.iter().map(|(i, j, c)| c * f(i * i, j * j)).sum::<f64>() / n;
-        let squares = |m: &[(f64, f64)]| m.iter().map(|(_, c)| c * c).sum::<f64>();
-        let variance = |m: &[(f64, f64)]| {
-            let mean = over(m, &|v| v);
-            over(m, &|v| (v - mean) * (v - mean))
-        };
+        let over = |f: &dyn Fn(f64, f64) -> f64| self.cells.iter().map(|(i, j, c)| c * f(*i, *j)).sum::<f64>() / n;
+        let (level, size) = (over(&|i, _| i), over(&|_, j| j));
+        let by_level = squares(self.cells.iter().map(|c| (c.0, c.2)).collect());
+        let by_size = squares(self.cells.iter().map(|c| (c.1, c.2)).collect());
         Some(SizeFeatures {
-            small: over(&by_size, &|j| 1.0 / (j * j)),
-            large: over(&by_size, &|j| j * j),
-            level_non_uniformity: squares(&by_level) / n,
-            level_non_uniformity_normalized: squares(&by_level) / (n * n),
-            size_non_uniformity: squares(&by_size) / n,
-            size_non_uniformity_normalized: squares(&by_size) / (n * n),
-            percentage: 1.0 / over(&by_size, &|j| j),
-            level_variance: variance(&by_level),
-            size_variance: variance(&by_size),
+            small: over(&|_, j| 1.0 / (j * j)),
+            large: over(&|_, j| j * j),
+            level_non_uniformity: by_level / n,
+            level_non_uniformity_normalized: by_level / (n * n),
+            size_non_uniformity: by_size / n,
+            size_non_uniformity_normalized: by_size / (n * n),
+            percentage: 1.0 / size,
+            level_variance: over(&|i, _| (i - level) * (i - level)),
+            size_variance: over(&|_, j| (j - size) * (j - size)),
             entropy: -self.cells.iter().map(|c| c.2 / n).map(|p| p * (p + f64::EPSILON).log2()).sum::<f64>(),
-            low: over(&by_level, &|i| 1.0 / (i * i)),
-            high: over(&by_level, &|i| i * i),
-            small_low: cells(&|i, j| 1.0 / (i * j)),
-            small_high: cells(&|i, j| i / j),
-            large_low: cells(&|i, j| j / i),
-            large_high: cells(&|i, j| i * j),
+            low: over(&|i, _| 1.0 / (i * i)),
+            high: over(&|i, _| i * i),
+            small_low: over(&|i, j| 1.0 / (i * i * (j * j))),
+            small_high: over(&|i, j| i * i / (j * j)),
+            large_low: over(&|i, j| j * j / (i * i)),
+            large_high: over(&|i, j| i * i * (j * j)),
         })
     }
 }
 
-/// Sums of counts by one of the two, ascending. Levels and sizes are positive, so their bits sort as they do.
-fn marginal(cells: impl Iterator<Item = (f64, f64)>) -> Vec<(f64, f64)> {
-    let mut sums: BTreeMap<u64, f64> = BTreeMap::new();
-    cells.for_each(|(value, count)| *sums.entry(value.to_bits()).or_default() += count);
-    sums.into_iter().map(|(bits, count)| (f64::from_bits(bits), count)).collect()
+/// Sum of squares of the counts that have the same level (or size).
+fn squares(mut counts: Vec<(f64, f64)>) -> f64 {
+    counts.sort_unstable_by(|a, b| a.0.total_cmp(&b.0));
+    let same = counts.chunk_by(|a, b| a.0 == b.0).map(|group| group.iter().map(|(_, count)| count).sum::<f64>());
+    same.map(|count| count * count).sum()
 }
 
 #[cfg(test)]

@@ -204,7 +204,11 @@ impl Work<'_> {
                     }
                 }
             }
-            warnings.extend(wanted.iter().filter_map(|d| self.said(d.name, failed)));
+            let said = |d: &&Definition| match d.name {
+                "MCC" if failed => Some("numpy.linalg.LinAlgError: Array must not contain infs or NaNs"),
+                name => glcm::warning(name, self.settings.symmetrical_glcm),
+            };
+            warnings.extend(wanted.iter().filter_map(said).map(|text| format!("radiomics.glcm: {text}")));
         }
     }
 
@@ -223,23 +227,6 @@ impl Work<'_> {
         }
         let kept = if any.len() == 1 { 1 } else { any.iter().filter(|a| **a).count() };
         (parts.into_iter().flat_map(|(counts, _)| counts).collect(), kept)
-    }
-
-    /// What PyRadiomics logs about a feature of GLCM, once per batch.
-    fn said(&self, feature: &str, failed: bool) -> Option<String> {
-        let assumes = |what: &str| {
-            format!("The formula for GLCM - {what} assumes that the GLCM is symmetrical, but this is not the case.")
-        };
-        let text = match (feature, self.settings.symmetrical_glcm) {
-            ("MCC", _) if failed => "numpy.linalg.LinAlgError: Array must not contain infs or NaNs".into(),
-            ("SumAverage", true) => {
-                "GLCM is symmetrical, therefore Sum Average = 2 * Joint Average, only 1 needs to be calculated".into()
-            }
-            ("JointAverage", false) => assumes("Joint Average"),
-            ("SumSquares", false) => assumes("Sum of Squares"),
-            _ => return None,
-        };
-        Some(format!("radiomics.glcm: {text}"))
     }
 }
 

@@ -6,7 +6,7 @@
 //! predictor contributed. A missing value is never replaced by a default: a variant that does without it is used and named.
 //!
 //! Flow: bytes -> [`Nomogram::from_files`] (hashes, plausibility, golden vectors) -> [`assess`] -> [`Assessment`].
-//! [`clinical_from_json`] reads the values of one patient from text.
+//! [`clinical_from_json`] reads the values of one patient from text; [`Nomogram::to_files`] writes a package.
 //!
 //! Whoever shows an [`Assessment`] shows its [`Status`] and [`crate::DISCLAIMER`] too.
 //!
@@ -19,6 +19,7 @@ mod nomogram;
 mod package;
 #[cfg(test)]
 mod testing;
+mod write;
 
 pub use assess::{Assessment, Contribution, Note, Points, assess, format_short};
 pub use clinical::{AFP_NG_PER_ML_MAX, ClinicalKey, ClinicalValues, DISSECTED_LYMPH_NODES_MAX, clinical_from_json};
@@ -26,3 +27,4 @@ pub use error::RiskError;
 pub use nomogram::{
     Baseline, Group, Nomogram, Predictor, Prior, RadiomicsParameters, Source, Status, Term, Transform, Variant,
 };
+pub use write::GoldenPatient;

@@ -54,12 +54,14 @@ pub enum Source {
 }
 
 /// What is done to a value before it is standardized.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Transform {
     /// Nothing.
     None,
     /// Natural logarithm.
     Log,
+    /// 1 from this value on, else 0.
+    Cut(f64),
 }
 
 impl Transform {
@@ -68,6 +70,7 @@ impl Transform {
         match self {
             Transform::None => value,
             Transform::Log => value.ln(),
+            Transform::Cut(at) => f64::from(u8::from(value >= at)),
         }
     }
 }

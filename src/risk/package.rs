@@ -6,8 +6,8 @@ use serde::Deserialize;
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
 
-const SCHEMA: &str = "metwatch.nomogram/1";
-const GOLDEN_SCHEMA: &str = "metwatch.nomogram-golden/1";
+pub(super) const SCHEMA: &str = "metwatch.nomogram/1";
+pub(super) const GOLDEN_SCHEMA: &str = "metwatch.nomogram-golden/1";
 /// Largest relative difference to a golden value: two orders of summation of a dozen f64 terms.
 const GOLDEN_TOLERANCE: f64 = 1e-12;
 
@@ -85,6 +85,8 @@ struct PredictorEntry {
 enum TransformEntry {
     None,
     Log,
+    /// `transform = { cut = 5.0 }`
+    Cut(f64),
 }
 
 #[derive(Deserialize)]
@@ -251,7 +253,13 @@ impl PredictorEntry {
         let transform = match self.transform {
             TransformEntry::None => Transform::None,
             TransformEntry::Log => Transform::Log,
+            TransformEntry::Cut(at) => Transform::Cut(at),
         };
+        if let Transform::Cut(at) = transform {
+            require(at.is_finite() && self.axis[0] < at && at <= self.axis[1], || {
+                format!("predictor {id}: the cut does not lie within the axis")
+            })?;
+        }
         for range in [Some(self.training_range), Some(self.axis), self.permitted_range].into_iter().flatten() {
             let finite = range.iter().all(|v| v.is_finite() && transform.apply(*v).is_finite());
             require(finite && range[0] < range[1], || {

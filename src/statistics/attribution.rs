@@ -32,9 +32,9 @@ pub fn linear(
     Ok(Attribution { base: intercept + coefficients.dot(&mean), values: (&rows - &mean) * coefficients })
 }
 
-/// Values on the log odds where absent predictors take their expectation given the present ones, under a normal distribution with
-/// `mean` and `covariance` (predictors, predictors) of the background: correlated predictors share what they carry.
-/// Exact over all subsets, at most 20 predictors.
+/// Values on the log odds where absent predictors take their expectation given the present ones, under a normal
+/// distribution with `mean` and `covariance` (predictors, predictors) of the background: correlated predictors share
+/// what they carry. Exact over all subsets, at most 20 predictors.
 pub fn gaussian_conditional(
     intercept: f64,
     coefficients: ArrayView1<f64>,
@@ -82,8 +82,9 @@ fn conditional_slopes(
     Ok(own + Cholesky::new(among.select(Axis(1), present).view())?.solve(carried.view()))
 }
 
-/// Interventional values on the probability scale: absent predictors take the values of each `background` row in turn, and the
-/// probabilities are averaged. Exact over all subsets, at most 20 predictors; shapes (patients, predictors), (rows, predictors).
+/// Interventional values on the probability scale: absent predictors take the values of each `background` row in turn,
+/// and the probabilities are averaged. Exact over all subsets, at most 20 predictors; shapes (patients, predictors),
+/// (rows, predictors).
 pub fn probability(
     intercept: f64,
     coefficients: ArrayView1<f64>,
@@ -196,7 +197,8 @@ mod tests {
         let rows = array![[2.0, 3.0]];
         let found = linear(0.5, b.view(), mean.view(), rows.view()).unwrap();
         assert_eq!((found.base, found.values), (1.5, array![[2.0, -2.0]]));
-        // Two predictors that correlate perfectly but for noise share: with correlation 0.5 each carries half of the other.
+        // Two predictors that correlate perfectly but for noise share: with correlation 0.5 each carries half of the
+        // other.
         let covariance = array![[1.0, 0.5], [0.5, 1.0]];
         let found = gaussian_conditional(0.5, b.view(), mean.view(), covariance.view(), rows.view()).unwrap();
         // v({1}) = 1.5 x 1, v({2}) = 0 x 2, v({1, 2}) = 0: values 0.5 (1.5 + 0), 0.5 (0 - 1.5).

@@ -1,7 +1,7 @@
 //! Calibration of probabilities: intercept, slope, Brier, ICI, Hosmer-Lemeshow, curve, optimism.
 //!
-//! Conventions of R's rms 6.5 (`val.prob`, `residuals.lrm(type = "gof")`) and ResourceSelection. `outcome`: true where the event
-//! happened; `probabilities`: predicted, one for each row.
+//! Conventions of R's rms 6.5 (`val.prob`, `residuals.lrm(type = "gof")`) and ResourceSelection. `outcome`: true where
+//! the event happened; `probabilities`: predicted, one for each row.
 
 use super::StatisticsError;
 use super::distributions::{chi_squared_upper_tail, normal_two_sided};
@@ -222,8 +222,8 @@ fn refuse_separation(outcome: &[bool], predictor: &[f64]) -> Result<(), Statisti
     Ok(())
 }
 
-/// Smooth calibration curve (lowess without robustness, span 2/3) at ascending or unordered `at`, interpolated linearly between
-/// the probabilities that occur; none outside their range.
+/// Smooth calibration curve (lowess without robustness, span 2/3) at ascending or unordered `at`, interpolated linearly
+/// between the probabilities that occur; none outside their range.
 pub fn flexible_curve(
     outcome: &[bool],
     probabilities: &[f64],
@@ -269,9 +269,9 @@ fn interpolate(x: &[f64], y: &[f64], at: f64) -> Option<f64> {
     Some(mean_at(left) + (mean_at(right) - mean_at(left)) * (at - left) / (right - left))
 }
 
-/// Cleveland's locally weighted regression as R's `lowess` computes it; sorted x and the smooth. `span`: share of points in each
-/// local fit; `robustness`: reweighting rounds (R's `iter`, default 3); `delta`: points nearer than this are interpolated, R's
-/// default is 1 % of the range.
+/// Cleveland's locally weighted regression as R's `lowess` computes it; sorted x and the smooth. `span`: share of
+/// points in each local fit; `robustness`: reweighting rounds (R's `iter`, default 3); `delta`: points nearer than this
+/// are interpolated, R's default is 1 % of the range.
 pub fn lowess(
     x: &[f64],
     y: &[f64],
@@ -422,8 +422,8 @@ pub struct HosmerLemeshow {
     pub p_external: f64,
 }
 
-/// Groups by quantiles (type 7) of the probabilities, each open to the left and the lowest value included; equal quantiles
-/// merge groups. `groups`: 10, or 5 for small samples.
+/// Groups by quantiles (type 7) of the probabilities, each open to the left and the lowest value included; equal
+/// quantiles merge groups. `groups`: 10, or 5 for small samples.
 pub fn hosmer_lemeshow(
     outcome: &[bool],
     probabilities: &[f64],
@@ -435,7 +435,10 @@ pub fn hosmer_lemeshow(
         return Err(StatisticsError::Degenerate { what: format!("{groups} groups of {} rows", outcome.len()) });
     }
     let ordered = sorted(probabilities);
-    let mut upper: Vec<f64> = (1..=groups).map(|k| quantile(&ordered, k as f64 / groups as f64)).collect();
+    let mut upper: Vec<f64> = (1..=groups)
+        // k times 1 / g, as R's `seq` steps.
+        .map(|k| quantile(&ordered, (k as f64 * (1.0 / groups as f64)).min(1.0)))
+        .collect();
     upper.dedup();
     let mut found = vec![RiskGroup { n: 0, observed: 0, expected: 0.0, mean_probability: 0.0 }; upper.len()];
     for (&y, &p) in outcome.iter().zip(probabilities) {
@@ -566,9 +569,10 @@ impl Optimism {
     }
 }
 
-/// Optimism over given bootstrap samples, each a list of row numbers from 0. `fit` gets such a list, runs the whole procedure on
-/// these rows (repeats count) and returns the linear predictors (log odds) of *all* rows. Replicates run in parallel; the
-/// result does not depend on the number of threads. Fails with the first error if no replicate could be fitted.
+/// Optimism over given bootstrap samples, each a list of row numbers from 0. `fit` gets such a list, runs the whole
+/// procedure on these rows (repeats count) and returns the linear predictors (log odds) of *all* rows. Replicates run
+/// in parallel; the result does not depend on the number of threads. Fails with the first error if no replicate could
+/// be fitted.
 pub fn optimism<F>(outcome: &[bool], samples: &[Vec<usize>], fit: F) -> Result<Optimism, StatisticsError>
 where
     F: Fn(&[usize]) -> Result<Vec<f64>, StatisticsError> + Sync,

@@ -1,7 +1,8 @@
 //! ComBat: harmonization of features over centers (Johnson 2007), as neuroCombat computes it.
 //!
-//! A feature is modelled as mean + covariates + center shift + center scale x noise; shift and scale are removed. Fitted on
-//! training rows and applied to any rows of the same centers. The outcome must not be a covariate where a model is judged later.
+//! A feature is modelled as mean + covariates + center shift + center scale x noise; shift and scale are removed.
+//! Fitted on training rows and applied to any rows of the same centers. The outcome must not be a covariate where a
+//! model is judged later.
 
 use super::StatisticsError;
 use super::linear::Cholesky;
@@ -44,8 +45,8 @@ pub struct Combat {
 
 impl Combat {
     /// Fits on `features`, shape (rows, features). `centers`: of each row, numbered 0 to c - 1, all of them present;
-    /// `covariates`: what differs between centers by right and is kept, shape (rows, covariates), categories as 0/1 columns
-    /// without the first level; no columns for none.
+    /// `covariates`: what differs between centers by right and is kept, shape (rows, covariates), categories as 0/1
+    /// columns without the first level; no columns for none.
     pub fn fit(
         features: ArrayView2<f64>,
         centers: &[usize],
@@ -187,7 +188,8 @@ struct Prior {
 /// The iterations need some ten.
 const ITERATIONS_MAX: usize = 10_000;
 
-/// neuroCombat's (and sva's) limit of the relative change. Loose, so that our numbers are theirs only with the same rule.
+/// neuroCombat's (and sva's) limit of the relative change. Loose, so that our numbers are theirs only with the same
+/// rule.
 const CONVERGED: f64 = 1e-4;
 
 impl Prior {
@@ -228,7 +230,8 @@ impl Prior {
     }
 }
 
-/// Each feature's shift and variance as the mean of all other features' estimates, weighted by their likelihood for its rows.
+/// Each feature's shift and variance as the mean of all other features' estimates, weighted by their likelihood for its
+/// rows.
 fn non_parametric(z: ArrayView2<f64>, shift: ArrayView1<f64>, variance: ArrayView1<f64>) -> (Array1<f64>, Array1<f64>) {
     let (n, features) = (z.nrows() as f64, z.ncols());
     let (mut new_shift, mut new_variance) = (Array1::zeros(features), Array1::zeros(features));

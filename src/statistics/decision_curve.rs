@@ -53,8 +53,8 @@ pub fn binary(
     Ok(curve)
 }
 
-/// Decision curve of events up to `horizon` (in the unit of `times`) under censoring: the Kaplan-Meier risk among the rows at or
-/// above the threshold takes the place of the share of events. `event`: false where the time is censored.
+/// Decision curve of events up to `horizon` (in the unit of `times`) under censoring: the Kaplan-Meier risk among the
+/// rows at or above the threshold takes the place of the share of events. `event`: false where the time is censored.
 pub fn survival(
     times: &[f64],
     event: &[bool],

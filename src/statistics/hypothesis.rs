@@ -280,7 +280,8 @@ pub struct ChiSquared {
     pub expected_min: f64,
 }
 
-/// Independence of rows and columns of `counts`. `yates`: continuity correction, used in 2 x 2 tables only (R's default).
+/// Independence of rows and columns of `counts`. `yates`: continuity correction, used in 2 x 2 tables only (R's
+/// default).
 pub fn chi_squared(counts: ArrayView2<u64>, yates: bool) -> Result<ChiSquared, StatisticsError> {
     let (rows, columns, total) = margins(counts)?;
     let corrected = yates && counts.dim() == (2, 2);
@@ -387,9 +388,9 @@ fn ln_factorials(n: u64) -> Vec<f64> {
 /// Partial tables that [`fisher`] follows at most; beyond them the chi-squared test is good.
 const PARTIAL_TABLES_MAX: usize = 4_000_000;
 
-/// Two-sided p of Fisher's exact test of a table of any size, by Mehta and Patel's network: column by column, with the partial
-/// tables of equal remaining row sums and equal probability held together, and cut off where all their completions are
-/// in the tail or none is.
+/// Two-sided p of Fisher's exact test of a table of any size, by Mehta and Patel's network: column by column, with the
+/// partial tables of equal remaining row sums and equal probability held together, and cut off where all their
+/// completions are in the tail or none is.
 pub fn fisher(counts: ArrayView2<u64>) -> Result<f64, StatisticsError> {
     // Fewer rows make fewer states.
     let counts = if counts.nrows() > counts.ncols() { counts.reversed_axes() } else { counts };
@@ -468,7 +469,8 @@ struct Network<'a> {
     ln_factorial: &'a [f64],
 }
 
-/// Over all completions of a partial table, ln of 1 / product of the cells' factorials: largest, smallest, and of the sum.
+/// Over all completions of a partial table, ln of 1 / product of the cells' factorials: largest, smallest, and of the
+/// sum.
 #[derive(Clone, Copy)]
 struct Ends {
     most: f64,
@@ -492,7 +494,7 @@ impl Network<'_> {
 
     fn fill(&self, after: &mut [u64; STATE_ROWS], row: usize, left: u64, ln: f64, found: &mut Vec<(u128, f64)>) {
         if row == self.rows {
-            found.push((pack(&mut after.clone()[..self.rows]), ln));
+            found.push((pack(&mut { *after }[..self.rows]), ln));
             return;
         }
         let room: u64 = after[row + 1..self.rows].iter().sum();
@@ -578,7 +580,8 @@ pub fn adjust(p: &[f64], correction: Correction) -> Result<Vec<f64>, StatisticsE
     Ok(adjusted)
 }
 
-/// Standardized difference of means: over the root of the mean variance (Austin 2009). Positive where the first is larger.
+/// Standardized difference of means: over the root of the mean variance (Austin 2009). Positive where the first is
+/// larger.
 pub fn standardized_mean_difference(first: &[f64], second: &[f64]) -> Result<f64, StatisticsError> {
     need("the first sample", first, 2)?;
     need("the second sample", second, 2)?;

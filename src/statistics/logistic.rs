@@ -81,7 +81,7 @@ impl Logistic {
             return Err(StatisticsError::Length { what: "the columns of new rows", found: x.ncols(), expected });
         }
         finite("a new row", x)?;
-        Ok(linear_predictors(x, &self.coefficients, None))
+        Ok(x.dot(&self.coefficients.slice(ndarray::s![1..])) + self.coefficients[0])
     }
 }
 
@@ -599,14 +599,6 @@ impl<'a> Rows<'a> {
         };
         Ok(intercept.maximize(self.start())?.deviance)
     }
-}
-
-fn linear_predictors(x: ArrayView2<f64>, coefficients: &Array1<f64>, offset: Option<&[f64]>) -> Array1<f64> {
-    let mut eta = x.dot(&coefficients.slice(ndarray::s![1..])) + coefficients[0];
-    if let Some(offset) = offset {
-        eta += &ArrayView1::from(offset);
-    }
-    eta
 }
 
 fn finite(what: &'static str, x: ArrayView2<f64>) -> Result<(), StatisticsError> {

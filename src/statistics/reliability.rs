@@ -133,8 +133,8 @@ impl MeanSquares {
         value.is_finite().then_some(value)
     }
 
-    /// Estimate, F test and exact interval (psych's `ICC`; for absolute agreement by Satterthwaite's degrees of freedom).
-    /// `level` such as 0.95. Perfect agreement has an infinite F and both ends at 1.
+    /// Estimate, F test and exact interval (psych's `ICC`; for absolute agreement by Satterthwaite's degrees of
+    /// freedom). `level` such as 0.95. Perfect agreement has an infinite F and both ends at 1.
     pub fn icc(&self, form: IccForm, level: f64) -> Result<Icc, StatisticsError> {
         let Some(value) = self.value(form) else {
             return Err(StatisticsError::Degenerate { what: "the ratings do not vary".into() });

@@ -55,14 +55,13 @@ pub(super) fn mid_ranks(values: &[f64]) -> (Vec<f64>, f64) {
     (ranks, ties)
 }
 
-/// Quantile of sorted values as R's default (type 7) interpolates it.
+/// Quantile of sorted values as R's default (type 7) interpolates it, in R's own steps: groups are cut at quantiles,
+/// where the last digit decides to which group a patient belongs.
 pub(super) fn quantile(sorted: &[f64], p: f64) -> f64 {
-    let h = (sorted.len() - 1) as f64 * p;
-    // R's fuzz keeps (n - 1) p = 3 - 1e-16 at the third value.
-    let below = (h + 4.0 * f64::EPSILON).floor();
-    let rest = h - below;
-    let low = sorted[below as usize];
-    if rest.abs() < 1e-12 { low } else { low + rest * (sorted[(below as usize + 1).min(sorted.len() - 1)] - low) }
+    let index = 1.0 + (sorted.len() - 1) as f64 * p;
+    let (below, above) = (sorted[index.floor() as usize - 1], sorted[(index.ceil() as usize).min(sorted.len()) - 1]);
+    let share = index - index.floor();
+    if share > 0.0 && above != below { (1.0 - share) * below + share * above } else { below }
 }
 
 pub(super) fn mean(values: &[f64]) -> f64 {

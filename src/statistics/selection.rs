@@ -1,7 +1,7 @@
 //! Feature filters: rank tests, correlation, mRMR.
 //!
-//! The filters run inside every replicate of a bootstrap, so [`RankedColumns`] sorts each column once; a sample of the rows
-//! is then a matter of counting along the order (1516 columns x 254 rows in about a millisecond).
+//! The filters run inside every replicate of a bootstrap, so [`RankedColumns`] sorts each column once; a sample of the
+//! rows is then a matter of counting along the order (1516 columns x 254 rows in about a millisecond).
 
 use super::StatisticsError;
 use super::hypothesis::{RankMethod, exact_rank_p, normal_rank_p, rank_sum_tails};
@@ -65,8 +65,8 @@ impl RankedColumns {
         Ok(Counts { drawn, total: rows.len() })
     }
 
-    /// Mann-Whitney p of each column between the rows with and without the event, over the sample `rows` (repeats count).
-    /// `outcome`: of every row of the table. A column that does not vary has p = 1.
+    /// Mann-Whitney p of each column between the rows with and without the event, over the sample `rows` (repeats
+    /// count). `outcome`: of every row of the table. A column that does not vary has p = 1.
     pub fn mann_whitney(
         &self,
         rows: &[usize],
@@ -94,7 +94,8 @@ impl RankedColumns {
         Ok(sums.iter().map(|(w, _)| w / (events as f64 * others as f64)).collect())
     }
 
-    /// Numbers of events and others; for each column the pairs in which the event is higher (ties half), and the sum of t^3 - t.
+    /// Numbers of events and others; for each column the pairs in which the event is higher (ties half), and the sum of
+    /// t^3 - t.
     #[allow(clippy::type_complexity, reason = "a private triple")]
     fn rank_sums(&self, rows: &[usize], outcome: &[bool]) -> Result<(usize, usize, Vec<(f64, f64)>), StatisticsError> {
         if outcome.len() != self.rows {
@@ -232,8 +233,8 @@ pub fn spearman(x: &[f64], y: &[f64]) -> Result<f64, StatisticsError> {
     Ok(rho)
 }
 
-/// Drops one of the most correlated pair until no |rho| exceeds `limit`: the one with the larger mean |rho| to all columns still
-/// there (itself counted as 0), the first of both where these are equal. `rho`: shape (columns, columns).
+/// Drops one of the most correlated pair until no |rho| exceeds `limit`: the one with the larger mean |rho| to all
+/// columns still there (itself counted as 0), the first of both where these are equal. `rho`: shape (columns, columns).
 /// Returns the dropped in order of dropping, and the kept in order of the columns.
 pub fn drop_correlated(rho: ArrayView2<f64>, limit: f64) -> Result<(Vec<usize>, Vec<usize>), StatisticsError> {
     let n = rho.nrows();
@@ -258,7 +259,8 @@ pub fn drop_correlated(rho: ArrayView2<f64>, limit: f64) -> Result<(Vec<usize>, 
     }
 }
 
-/// F of the analysis of variance between both classes, for each column (scikit-learn's `f_classif`); 0 for a constant one.
+/// F of the analysis of variance between both classes, for each column (scikit-learn's `f_classif`); 0 for a constant
+/// one.
 pub fn anova_f(x: ArrayView2<f64>, outcome: &[bool]) -> Result<Vec<f64>, StatisticsError> {
     let (events, others) = class_sizes(outcome)?;
     check_table(x, outcome.len())?;
@@ -278,9 +280,9 @@ pub fn anova_f(x: ArrayView2<f64>, outcome: &[bool]) -> Result<Vec<f64>, Statist
         .collect())
 }
 
-/// The `count` columns that minimum redundancy, maximum relevance picks, in order (mrmr_selection's `mrmr_classif` with relevance
-/// F and redundancy |Pearson|): the largest F, then F over the mean of |r| to those picked, each at least 0.001.
-/// Stops early where no column with F above 0 is left.
+/// The `count` columns that minimum redundancy, maximum relevance picks, in order (mrmr_selection's `mrmr_classif` with
+/// relevance F and redundancy |Pearson|): the largest F, then F over the mean of |r| to those picked, each at least
+/// 0.001. Stops early where no column with F above 0 is left.
 pub fn mrmr(x: ArrayView2<f64>, outcome: &[bool], count: usize) -> Result<Vec<usize>, StatisticsError> {
     /// Keeps the quotient finite.
     const FLOOR: f64 = 0.001;

@@ -4,8 +4,8 @@ use super::codec::{Claim, CodecError, PixelType, checked};
 use super::{Geometry, Image, Scalar, for_voxels};
 use flate2::read::MultiGzDecoder;
 use flate2::{Compression, write::GzEncoder};
-use std::io::Write;
 use ndarray::s;
+use std::io::Write;
 
 /// Headers longer than this are refused.
 const HEADER_MAX: usize = 1 << 16;

@@ -15,10 +15,10 @@ fn table(columns: &[Vec<f64>]) -> Array2<f64> {
 /// MASS::birthwt as model.matrix writes it: names of the terms, their columns, the predictors, the outcome.
 fn birthwt() -> (Vec<String>, Vec<Vec<usize>>, Array2<f64>, Vec<f64>) {
     let data = columns("logistic_birthwt", "data.csv");
-    let dummy = |level: &str| data["race"].iter().map(|r| f64::from(u8::from(r == level))).collect();
+    let indicator = |level: &str| data["race"].iter().map(|r| f64::from(u8::from(r == level))).collect();
     let (mut terms, mut groups, mut all) = (Vec::new(), Vec::new(), Vec::new());
     for term in ["age", "lwt", "race", "smoke", "ptl", "ht", "ui", "ftv"] {
-        let of = if term == "race" { vec![dummy("black"), dummy("other")] } else { vec![numbers(&data[term])] };
+        let of = if term == "race" { vec![indicator("black"), indicator("other")] } else { vec![numbers(&data[term])] };
         groups.push((all.len()..all.len() + of.len()).collect());
         all.extend(of);
         terms.push(term.to_string());
@@ -148,8 +148,11 @@ fn values_but_se(object: &Json) -> Vec<f64> {
     values(object).into_iter().map(|v| if v.abs() < 1e-12 { 0.0 } else { v }).collect()
 }
 
+/// A column with its name.
+type Named = (&'static str, Vec<f64>);
+
 /// The clinical columns of the simulated cohort's training rows as its R script made them, and the outcome.
-fn cohort() -> (Json, Vec<usize>, Vec<(&'static str, Vec<f64>)>, Vec<f64>) {
+fn cohort() -> (Json, Vec<usize>, Vec<Named>, Vec<f64>) {
     let text = std::fs::read_to_string(reference("cohort/reference_R.json")).unwrap();
     let text_of_rows = std::fs::read_to_string(reference("cohort/clinical.csv")).unwrap();
     let mut lines = text_of_rows.lines().map(|l| l.split(',').collect::<Vec<_>>());

@@ -231,7 +231,8 @@ fn calibration_is_that_of_rms() {
     all_close("reduced", &reduced, &list(&case["p_test_reduced"]), 1e-9);
     for (key, k) in [("val_prob_train", 0), ("val_prob_test", 1)] {
         let found = calibration::validate_probabilities(&outcomes[k], &probabilities[k]).unwrap();
-        // On its own sample the recalibration finds nothing: what is 0 there has R's rounding, some 1e-14 of chi-squared.
+        // On its own sample the recalibration finds nothing: what is 0 there has R's rounding, some 1e-14 of
+        // chi-squared.
         let near = |name: &str, value: f64| {
             let reference = at(&case[key], name);
             let floor = if reference.abs() < 1e-10 { 1e-10 } else { 0.0 };

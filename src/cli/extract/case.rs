@@ -123,10 +123,9 @@ impl Work<'_> {
             let label = text.trim().parse().ok().filter(|label| *label > 0);
             settings = settings.with_label(label.ok_or_else(|| CaseError::Label(text.clone()))?);
         }
-        let _channel: Option<u32> = match &case.label_channel {
-            None => None,
-            Some(text) => Some(text.trim().parse().map_err(|_| CaseError::Channel(text.clone()))?),
-        };
+        if let Some(text) = &case.label_channel {
+            settings.label_channel = text.trim().parse().map_err(|_| CaseError::Channel(text.clone()))?;
+        }
         let source = inputs::image(&case.image)?;
         let roi = case.roi.as_deref().or(self.roi);
         // In a mask of named regions, label 1 without anyone having said so means nothing.

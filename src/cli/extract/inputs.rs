@@ -5,7 +5,7 @@ use crate::Explain;
 use crate::cli::load_scan;
 use crate::dicom::{self, Identifier};
 use crate::radiomics::Settings;
-use crate::volume::{Image, Voxels, decode_image};
+use crate::volume::{Image, Voxels, decode_channel, decode_image};
 use ndarray::Array3;
 use std::path::Path;
 
@@ -78,7 +78,7 @@ pub fn mask(
         if let Some(name) = roi {
             return Err(MaskChoiceError::NoNames(name.into()).into());
         }
-        return Ok((decode_image(&bytes)?, settings));
+        return Ok((decode_channel(&bytes, settings.label_channel)?, settings));
     }
     let (grid, frame) = (&source.image.geometry, source.frame_of_reference.as_ref());
     let class = dicom::parse_header(&bytes).map(|header| header.sop_class_uid.as_str().to_string()).unwrap_or_default();

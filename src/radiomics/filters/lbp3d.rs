@@ -299,10 +299,11 @@ fn prefilter(line: &mut [f64]) {
     if n < 2 {
         return;
     }
-    let z = 3.0f64.sqrt() - 2.0;
+    // sqrt(3) - 2; computed so it would be off in the last digits.
+    let z = -0.2679491924311227;
     let gain = (1.0 - z) * (1.0 - 1.0 / z);
     line.iter_mut().for_each(|v| *v *= gain);
-    let far = z.powf(n as f64 - 1.0);
+    let far = f64::powf(z, n as f64 - 1.0);
     let mut power = z;
     let mut sum = line[0] + far * line[n - 1];
     for i in 1..n - 1 {

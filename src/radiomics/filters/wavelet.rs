@@ -74,7 +74,7 @@ fn levels<T: Scalar, R: Real>(
     reads.reverse();
     let mut data = Part::<R>::of(image, period, reads[0]);
     let mut outputs = Vec::new();
-    for level in 1..=n {
+    for (level, needed) in (1..=n).zip(&reads[1..]) {
         let reported = level.checked_sub(settings.start_level).filter(|l| *l > 0);
         let prefix = match reported {
             Some(1) | None => "wavelet-".to_string(),
@@ -87,7 +87,7 @@ fn levels<T: Scalar, R: Real>(
             outputs.extend(named);
         }
         for a in &axes {
-            data = data.filter(*a, &bank[0], reads[level][*a]);
+            data = data.filter(*a, &bank[0], needed[*a]);
         }
         if level == n {
             outputs.push(data.cut(inside).output(format!("{prefix}{}", "L".repeat(axes.len()))));

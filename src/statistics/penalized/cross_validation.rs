@@ -2,7 +2,7 @@
 
 use super::super::StatisticsError;
 use super::loss::{Sorted, cox_deviance_of};
-use super::{Options, Outcome, Path, Place, Prepared};
+use super::{Options, Outcome, Path, Place, Prepared, TOLERANCE, TOLERANCE_FOLD};
 use ndarray::{Array2, ArrayView2};
 use rayon::prelude::*;
 
@@ -84,21 +84,19 @@ pub fn cross_validate(
     let measure = if small && measure == Measure::Auc { Measure::Deviance } else { measure };
     let folds: Vec<usize> = prepared.order.iter().map(|&i| folds[i]).collect();
 
-    // Fold `count` is none: the path of all rows.
-    let fitted: Vec<Result<(Path, Vec<Vec<f64>>), StatisticsError>> = (0..=count)
+    let (path, _) = prepared.path(&prepared.weights, n, TOLERANCE)?;
+    let held_out = HeldOut { prepared: &prepared, folds: &folds, lambdas: &path.lambdas };
+    let predictors: Vec<Result<Vec<Vec<f64>>, StatisticsError>> = (0..count)
         .into_par_iter()
         .map(|fold| {
-            let weight = |(w, &f): (&f64, &usize)| if f == fold { 0.0 } else { *w };
-            let weights: Vec<f64> = prepared.weights.iter().zip(&folds).map(weight).collect();
-            prepared.path(&weights, folds.iter().filter(|f| **f != fold).count())
+            let mut weights = prepared.weights.clone();
+            weights.iter_mut().zip(&folds).filter(|(_, f)| **f == fold).for_each(|(w, _)| *w = 0.0);
+            let rows = folds.iter().filter(|f| **f != fold).count();
+            let (fold_path, predictors) = prepared.path(&weights, rows, TOLERANCE_FOLD)?;
+            Ok(held_out.interpolate(&fold_path, &predictors))
         })
         .collect();
-    let mut fitted = fitted.into_iter().collect::<Result<Vec<_>, _>>()?;
-    let (path, _) = fitted.pop().expect("the path of all rows was added last");
-
-    let held_out = HeldOut { prepared: &prepared, folds: &folds, lambdas: &path.lambdas };
-    let predictors: Vec<Vec<Vec<f64>>> =
-        fitted.into_par_iter().map(|(fold_path, predictors)| held_out.interpolate(&fold_path, &predictors)).collect();
+    let predictors = predictors.into_iter().collect::<Result<Vec<_>, _>>()?;
     let raw = match (&prepared.outcome, measure) {
         (Sorted::Survival { .. }, Measure::Deviance) => held_out.cox_deviances(&predictors, grouped || small)?,
         (_, Measure::Deviance | Measure::Misclassification) => {
@@ -129,7 +127,8 @@ impl Raw {
         let lambdas = self.values.first().map_or(0, Vec::len);
         let mut found = (Vec::new(), Vec::new());
         for k in 0..lambdas {
-            let defined = || self.values.iter().zip(&self.weights).map(|(v, w)| (v[k], *w)).filter(|(v, _)| v.is_finite());
+            let defined =
+                || self.values.iter().zip(&self.weights).map(|(v, w)| (v[k], *w)).filter(|(v, _)| v.is_finite());
             let total: f64 = defined().map(|(_, w)| w).sum();
             let mean = defined().map(|(v, w)| w * v).sum::<f64>() / total;
             let squares = defined().map(|(v, w)| w * (v - mean) * (v - mean)).sum::<f64>() / total;
@@ -196,7 +195,10 @@ impl HeldOut<'_> {
         };
         let row = |i: usize| -> Vec<f64> { predictors[self.folds[i]].iter().map(|eta| loss(i, eta[i])).collect() };
         if !grouped {
-            return Raw { values: (0..y.len()).map(row).collect(), weights: weights.clone() };
+            return Raw {
+                values: (0..self.folds.len()).map(row).collect(),
+                weights: weights[..self.folds.len()].to_vec(),
+            };
         }
         let fold = |fold: usize| {
             let rows = self.rows_of(fold);
@@ -235,7 +237,7 @@ impl HeldOut<'_> {
             let weights: Vec<f64> = rows.iter().map(|&i| weights[i] / mean).collect();
             cox_deviance_of(&of(time), &events, &weights, &of(eta))
         };
-        let all: Vec<usize> = (0..time.len()).collect();
+        let all: Vec<usize> = (0..self.folds.len()).collect();
         let (values, weights): (Vec<Vec<f64>>, Vec<f64>) = (0..self.fold_count())
             .into_par_iter()
             .map(|fold| {

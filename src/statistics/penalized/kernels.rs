@@ -3,8 +3,8 @@
 //! Each is written once, in eight fixed lanes, and compiled twice: plain, and with AVX2 where the processor has it. Lanes and
 //! order are the same in both and nothing is fused, so the bits are the same on any processor.
 
-/// Sums run in this many lanes.
-const LANES: usize = 8;
+/// Sums run in this many lanes; vectors have a multiple of it.
+pub(super) const LANES: usize = 8;
 
 /// Compiles a body twice and picks at run time.
 macro_rules! twice {
@@ -42,64 +42,45 @@ twice! {
 
 #[inline(always)]
 fn dots_plain(columns: &[&[f64]], v: &[f64], out: &mut [f64]) {
-    let mut k = 0;
-    while k + 4 <= columns.len() {
-        let found = four_dots([columns[k], columns[k + 1], columns[k + 2], columns[k + 3]], v);
-        out[k..k + 4].copy_from_slice(&found);
-        k += 4;
+    let (fours, rest) = columns.as_chunks::<4>();
+    let (out_fours, out_rest) = out.as_chunks_mut::<4>();
+    for (out, four) in out_fours.iter_mut().zip(fours) {
+        *out = dots_with(*four, v);
     }
-    while k < columns.len() {
-        out[k] = four_dots([columns[k]], v)[0];
-        k += 1;
+    for (out, column) in out_rest.iter_mut().zip(rest) {
+        [*out] = dots_with([*column], v);
     }
 }
 
-/// `N` columns against one vector: it is read once.
+/// `N` columns against one vector, which is read once.
 #[inline(always)]
-fn four_dots<const N: usize>(columns: [&[f64]; N], v: &[f64]) -> [f64; N] {
-    let n = v.len();
-    let whole = n - n % LANES;
+fn dots_with<const N: usize>(columns: [&[f64]; N], v: &[f64]) -> [f64; N] {
+    let v = v.as_chunks::<LANES>().0;
+    let columns = columns.map(|column| &column.as_chunks::<LANES>().0[..v.len()]);
     let mut sums = [[0.0; LANES]; N];
-    let mut i = 0;
-    while i < whole {
-        let part: &[f64; LANES] = v[i..i + LANES].try_into().expect("a slice of that length");
-        for (sum, column) in sums.iter_mut().zip(&columns) {
-            let column: &[f64; LANES] = column[i..i + LANES].try_into().expect("a slice of that length");
+    for i in 0..v.len() {
+        for k in 0..N {
             for lane in 0..LANES {
-                sum[lane] += column[lane] * part[lane];
+                sums[k][lane] += columns[k][i][lane] * v[i][lane];
             }
         }
-        i += LANES;
     }
-    let mut found = [0.0; N];
-    for k in 0..N {
-        let s = &sums[k];
-        let mut total = ((s[0] + s[4]) + (s[2] + s[6])) + ((s[1] + s[5]) + (s[3] + s[7]));
-        for i in whole..n {
-            total += columns[k][i] * v[i];
-        }
-        found[k] = total;
-    }
-    found
+    sums.map(|s| ((s[0] + s[4]) + (s[2] + s[6])) + ((s[1] + s[5]) + (s[3] + s[7])))
 }
 
 #[inline(always)]
 fn add_columns_plain(columns: &[&[f64]], factors: &[f64], out: &mut [f64]) {
-    let mut k = 0;
-    while k + 4 <= columns.len() {
-        let (a, b, c, d) = (columns[k], columns[k + 1], columns[k + 2], columns[k + 3]);
-        let f = &factors[k..k + 4];
-        for ((((out, a), b), c), d) in out.iter_mut().zip(a).zip(b).zip(c).zip(d) {
+    let (fours, rest) = columns.as_chunks::<4>();
+    let (four_factors, rest_factors) = factors.as_chunks::<4>();
+    for ([a, b, c, d], f) in fours.iter().zip(four_factors) {
+        for ((((out, a), b), c), d) in out.iter_mut().zip(*a).zip(*b).zip(*c).zip(*d) {
             *out += (f[0] * a + f[1] * b) + (f[2] * c + f[3] * d);
         }
-        k += 4;
     }
-    while k < columns.len() {
-        let f = factors[k];
-        for (out, a) in out.iter_mut().zip(columns[k]) {
+    for (column, f) in rest.iter().zip(rest_factors) {
+        for (out, a) in out.iter_mut().zip(*column) {
             *out += f * a;
         }
-        k += 1;
     }
 }
 
@@ -117,9 +98,9 @@ mod tests {
     #[test]
     fn both_compilations_give_the_same_bits() {
         let value = |i: usize| ((i * 7919) % 1000) as f64 / 37.0 - 13.0;
-        let columns: Vec<Vec<f64>> = (0..7).map(|k| (0..45).map(|i| value(i + 61 * k)).collect()).collect();
+        let columns: Vec<Vec<f64>> = (0..7).map(|k| (0..48).map(|i| value(i + 61 * k)).collect()).collect();
         let columns: Vec<&[f64]> = columns.iter().map(Vec::as_slice).collect();
-        let v: Vec<f64> = (0..45).map(|i| value(3 * i + 5)).collect();
+        let v: Vec<f64> = (0..48).map(|i| value(3 * i + 5)).collect();
         let (mut a, mut b) = ([0.0; 7], [0.0; 7]);
         dots(&columns, &v, &mut a);
         dots_plain(&columns, &v, &mut b);

@@ -13,17 +13,28 @@ const PROBABILITY_MIN: f64 = 1e-9;
 pub(super) enum Sorted {
     Binary(Vec<f64>),
     /// Time increases; at one time events come before censored rows.
-    Survival { time: Vec<f64>, event: Vec<bool> },
+    Survival {
+        time: Vec<f64>,
+        event: Vec<bool>,
+    },
 }
 
 impl Sorted {
-    pub(super) fn new(outcome: &Outcome, order: &[usize]) -> Sorted {
+    /// `n`: rows to fill up to; those have no outcome, and weight 0.
+    pub(super) fn new(outcome: &Outcome, order: &[usize], n: usize) -> Sorted {
         match outcome {
-            Outcome::Binary(y) => Sorted::Binary(order.iter().map(|&i| y[i]).collect()),
-            Outcome::Survival { time, event } => Sorted::Survival {
-                time: order.iter().map(|&i| time[i]).collect(),
-                event: order.iter().map(|&i| event[i]).collect(),
-            },
+            Outcome::Binary(y) => {
+                let mut y: Vec<f64> = order.iter().map(|&i| y[i]).collect();
+                y.resize(n, 0.0);
+                Sorted::Binary(y)
+            }
+            Outcome::Survival { time, event } => {
+                let mut time: Vec<f64> = order.iter().map(|&i| time[i]).collect();
+                let mut event: Vec<bool> = order.iter().map(|&i| event[i]).collect();
+                time.resize(n, f64::INFINITY);
+                event.resize(n, false);
+                Sorted::Survival { time, event }
+            }
         }
     }
 
@@ -107,15 +118,15 @@ impl<'a> Loss<'a> {
     pub(super) fn residuals(&mut self, eta: &[f64], out: &mut [f64]) {
         match self.outcome {
             Sorted::Binary(y) => {
-                for i in 0..eta.len() {
-                    self.fitted[i] = 1.0 / (1.0 + (-eta[i]).exp());
+                for (i, eta) in eta.iter().enumerate() {
+                    self.fitted[i] = 1.0 / (1.0 + (-eta).exp());
                     out[i] = self.weights[i] * (y[i] - self.fitted[i]);
                 }
             }
             Sorted::Survival { event, .. } => {
                 let largest = largest_of_used(eta, &self.weights);
-                for i in 0..eta.len() {
-                    self.fitted[i] = if self.weights[i] > 0.0 { self.weights[i] * (eta[i] - largest).exp() } else { 0.0 };
+                for ((fitted, w), eta) in self.fitted.iter_mut().zip(&self.weights).zip(eta) {
+                    *fitted = if *w > 0.0 { w * (eta - largest).exp() } else { 0.0 };
                 }
                 sum_at_risk(&self.fitted, &self.deaths, &mut self.at_risk);
                 let (mut hazard, mut next) = (0.0, 0);
@@ -133,8 +144,8 @@ impl<'a> Loss<'a> {
 
     /// The diagonal part of the information at the linear predictors of the last [`Loss::residuals`].
     pub(super) fn curvatures(&self, out: &mut [f64]) {
-        for i in 0..out.len() {
-            out[i] = match self.outcome {
+        for (i, out) in out.iter_mut().enumerate() {
+            *out = match self.outcome {
                 Sorted::Binary(_) => self.weights[i] * (self.fitted[i] * (1.0 - self.fitted[i])).max(f64::EPSILON),
                 Sorted::Survival { .. } => self.fitted[i] * self.hazard[i],
             };
@@ -179,7 +190,8 @@ pub(super) fn cox_deviance_of(time: &[f64], event: &[bool], weights: &[f64], eta
 
 fn cox_deviance(deaths: &[Death], event: &[bool], weights: &[f64], eta: &[f64]) -> f64 {
     let largest = largest_of_used(eta, weights);
-    let exp: Vec<f64> = eta.iter().zip(weights).map(|(e, w)| if *w > 0.0 { w * (e - largest).exp() } else { 0.0 }).collect();
+    let exp: Vec<f64> =
+        eta.iter().zip(weights).map(|(e, w)| if *w > 0.0 { w * (e - largest).exp() } else { 0.0 }).collect();
     let mut at_risk = vec![0.0; deaths.len()];
     sum_at_risk(&exp, deaths, &mut at_risk);
     let risks: f64 = deaths.iter().zip(&at_risk).map(|(d, s)| d.weight * (s.ln() + largest)).sum();

@@ -6,16 +6,16 @@
 //! (Karush-Kuhn-Tucker) conditions of *all* columns, so no screening rule can be wrong for long.
 
 use super::super::StatisticsError;
-use super::kernels::{add_columns, dots, multiply};
+use super::kernels::{LANES, add_columns, dots, multiply};
 use super::loss::Loss;
 use ndarray::ArrayView2;
 
 /// Steps for one lambda before it is given up (20 are many).
 const STEPS_MAX: usize = 1000;
-/// Optimality that is asked for, relative to lambda.
-const TOLERANCE: f64 = 2e-10;
 /// Below this part of the largest lambda, violations are relative to this part: rounding allows no more.
 const SMALLEST: f64 = 1e-4;
+/// The factor is renewed when a step leaves more of the force than this.
+const CONTRACTION: f64 = 0.5;
 /// No linear predictor moves further in one step: within it, Newton's step of either likelihood always descends.
 const MOVE_MAX: f64 = 1.0;
 /// A column whose part outside the active ones is smaller, in squares, depends on them.
@@ -23,6 +23,7 @@ const DEPENDENT: f64 = 1e-10;
 
 /// The predictors, standardized, each column contiguous; the last is constant 1 for the intercept.
 pub(super) struct Design {
+    /// Rows, filled up to a multiple of [`LANES`] with rows of zeros (which have weight 0 everywhere).
     pub(super) n: usize,
     pub(super) p: usize,
     values: Vec<f64>,
@@ -33,12 +34,14 @@ pub(super) struct Design {
 impl Design {
     /// `x`: shape (rows, columns), copied once with rows in `order`. Mean and SD (with n) by `weights`, which are in `order`.
     pub(super) fn new(x: ArrayView2<f64>, order: &[usize], weights: &[f64]) -> Result<Design, StatisticsError> {
-        let (n, p) = x.dim();
-        let mut values = vec![1.0; n * (p + 1)];
+        let (rows, p) = x.dim();
+        let n = rows.next_multiple_of(LANES);
+        let mut values = vec![0.0; n * (p + 1)];
+        values[n * p..n * p + rows].fill(1.0);
         // In blocks of rows, so that neither side is walked with long strides alone.
-        for block in (0..n).step_by(32) {
+        for block in (0..rows).step_by(32) {
             for j in 0..p {
-                for i in block..n.min(block + 32) {
+                for i in block..rows.min(block + 32) {
                     let value = x[[order[i], j]];
                     if !value.is_finite() {
                         return Err(StatisticsError::NotFinite { what: "a predictor", row: order[i] });
@@ -50,7 +53,7 @@ impl Design {
         let total: f64 = weights.iter().sum();
         let (mut mean, mut sd) = (vec![0.0; p], vec![1.0; p]);
         for j in 0..p {
-            let column = &mut values[j * n..(j + 1) * n];
+            let column = &mut values[j * n..j * n + rows];
             if is_constant(column, weights) {
                 continue;
             }
@@ -166,6 +169,13 @@ pub(super) struct Penalty {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct LimitMet;
 
+/// What a step taught about the information: `y` is it times `s`.
+struct Pair {
+    s: Vec<f64>,
+    y: Vec<f64>,
+    sy: f64,
+}
+
 /// A path in progress: the solution at the last lambda.
 pub(super) struct Solver<'a> {
     design: &'a Design,
@@ -186,8 +196,12 @@ pub(super) struct Solver<'a> {
     factor: Factor,
     /// Cox: the risk set means of each active column, at the factor's linear predictors.
     means: Vec<Vec<f64>>,
+    /// Steps (and the change of the force over each) since the active set or the factor changed, oldest first.
+    pairs: Vec<Pair>,
     /// The factor belongs to the present linear predictors.
     fresh: bool,
+    /// Optimality that is asked for, relative to lambda.
+    tolerance: f64,
     lambda: f64,
     /// The first lambda at which nothing penalized is active.
     lambda_max: f64,
@@ -197,7 +211,12 @@ pub(super) struct Solver<'a> {
 
 impl<'a> Solver<'a> {
     /// The solution without any penalized column.
-    pub(super) fn new(design: &'a Design, loss: Loss<'a>, penalty: Penalty) -> Result<Solver<'a>, LimitMet> {
+    pub(super) fn new(
+        design: &'a Design,
+        loss: Loss<'a>,
+        penalty: Penalty,
+        tolerance: f64,
+    ) -> Result<Solver<'a>, LimitMet> {
         let (n, p) = (design.n, design.p);
         let start = loss.start();
         let mut solver = Solver {
@@ -212,7 +231,9 @@ impl<'a> Solver<'a> {
             curvature: vec![0.0; n],
             factor: Factor::default(),
             means: Vec::new(),
+            pairs: Vec::new(),
             fresh: false,
+            tolerance,
             lambda: f64::INFINITY,
             lambda_max: 0.0,
             ridge: 0.0,
@@ -261,26 +282,44 @@ impl<'a> Solver<'a> {
 
     fn advance(&mut self, lambda: f64) -> Result<f64, LimitMet> {
         let limit = self.penalty.alpha * (2.0 * lambda - self.lambda);
-        let strong: Vec<usize> =
-            (0..self.design.p).filter(|&j| self.may_enter(j) && self.gradient[j].abs() >= limit * self.penalty.l1[j]).collect();
+        let strong: Vec<usize> = (0..self.design.p)
+            .filter(|&j| self.may_enter(j) && self.gradient[j].abs() >= limit * self.penalty.l1[j])
+            .collect();
         let violation = self.iterate(lambda, lambda.max(SMALLEST * self.lambda_max), &strong, true)?;
         self.lambda = lambda;
+        self.recompute();
         Ok(violation)
+    }
+
+    /// Linear predictors from the coefficients. Columns that came and went leave no rounding behind, so rows that differ
+    /// only in inactive columns are tied to the last bit, as rankings need.
+    fn recompute(&mut self) {
+        let mut nonzero: Vec<usize> = self.active.iter().copied().filter(|&j| self.beta[j] != 0.0).collect();
+        nonzero.sort_unstable();
+        let factors: Vec<f64> = nonzero.iter().map(|&j| self.beta[j]).collect();
+        self.eta.fill(0.0);
+        add_columns(&self.design.columns(&nonzero), &factors, &mut self.eta);
+        self.loss.residuals(&self.eta, &mut self.residual);
     }
 
     fn may_enter(&self, j: usize) -> bool {
         self.penalty.usable[j] && self.penalty.l1[j] > 0.0 && !self.inside[j]
     }
 
-    /// Steps until the conditions hold to [`TOLERANCE`] of `unit`; `strong` columns are looked at early, all (if `enter`) at
+    /// Steps until the conditions hold to the tolerance in `unit`; `strong` columns are looked at early, all (if `enter`) at
     /// the end.
     fn iterate(&mut self, lambda: f64, unit: f64, strong: &[usize], enter: bool) -> Result<f64, LimitMet> {
         self.ridge = lambda * (1.0 - self.penalty.alpha);
         let mut early = !strong.is_empty();
         let mut before = f64::INFINITY;
+        let mut last: Option<(Vec<f64>, Vec<f64>)> = None;
+        self.pairs.clear();
         for _ in 0..STEPS_MAX {
             let mut force = self.force(lambda);
             let error = self.error(&force, unit);
+            if let Some((s, old)) = last.take() {
+                self.learn(s, old, &force);
+            }
             if early && error < 1e-2 {
                 early = false;
                 self.look_at(strong);
@@ -289,7 +328,7 @@ impl<'a> Solver<'a> {
                     continue;
                 }
             }
-            if error <= TOLERANCE {
+            if error <= self.tolerance {
                 if !enter {
                     return Ok(error);
                 }
@@ -301,13 +340,44 @@ impl<'a> Solver<'a> {
                 before = f64::INFINITY;
                 continue;
             }
-            if error > 0.3 * before && !self.fresh {
+            if error > CONTRACTION * before && !self.fresh {
                 self.refresh();
                 force = self.force(lambda);
             }
-            before = if self.step(&mut force) { error } else { f64::INFINITY };
+            before = f64::INFINITY;
+            match self.step(&mut force) {
+                Some(step) => {
+                    before = error;
+                    last = Some((step, force));
+                }
+                None => self.pairs.clear(),
+            }
         }
         Err(LimitMet)
+    }
+
+    fn learn(&mut self, s: Vec<f64>, mut y: Vec<f64>, force: &[f64]) {
+        y.iter_mut().zip(force).for_each(|(y, f)| *y -= f);
+        let sy = dot(&s, &y);
+        if sy > 0.0 && s.len() == self.active.len() {
+            self.pairs.push(Pair { s, y, sy });
+        }
+    }
+
+    /// The step for a force: the factor's, corrected by what the last steps taught (BFGS, Nocedal's two loops).
+    fn direction(&self, force: &[f64]) -> Vec<f64> {
+        let mut direction = force.to_vec();
+        let mut parts = vec![0.0; self.pairs.len()];
+        for (pair, part) in self.pairs.iter().zip(&mut parts).rev() {
+            *part = dot(&pair.s, &direction) / pair.sy;
+            direction.iter_mut().zip(&pair.y).for_each(|(d, y)| *d -= *part * y);
+        }
+        self.factor.solve(&mut direction);
+        for (pair, part) in self.pairs.iter().zip(parts) {
+            let rest = part - dot(&pair.y, &direction) / pair.sy;
+            direction.iter_mut().zip(&pair.s).for_each(|(d, s)| *d += rest * s);
+        }
+        direction
     }
 
     /// The derivative of the penalized likelihood by each active coefficient; 0 at the solution.
@@ -325,7 +395,9 @@ impl<'a> Solver<'a> {
 
     /// The largest force, in the units of penalized coefficients, relative to `unit`.
     fn error(&self, force: &[f64], unit: f64) -> f64 {
-        let scaled = |(f, &j): (&f64, &usize)| if j < self.design.p { f / (self.penalty.unit[j] * unit) } else { f / unit.min(1.0) };
+        let scaled = |(f, &j): (&f64, &usize)| {
+            if j < self.design.p { f / (self.penalty.unit[j] * unit) } else { f / unit.min(1.0) }
+        };
         force.iter().zip(&self.active).map(scaled).fold(0.0, |a: f64, f| a.max(f.abs()))
     }
 
@@ -349,21 +421,17 @@ impl<'a> Solver<'a> {
         which.iter().filter(|&&j| self.may_enter(j)).map(|&j| self.excess(j, lambda, unit)).fold(0.0, f64::max)
     }
 
-    /// Makes columns active whose gradient exceeds the penalty, the worst first; how many changed the active set.
+    /// Makes columns active whose gradient exceeds the penalty; how many changed the active set. In the order of the columns:
+    /// of two that depend on each other the first is chosen, as glmnet does, whatever their rounding.
     fn admit(&mut self, which: &[usize], lambda: f64, unit: f64) -> usize {
-        let mut found: Vec<(f64, usize)> = which
-            .iter()
-            .filter(|&&j| self.may_enter(j))
-            .map(|&j| (self.excess(j, lambda, unit), j))
-            .filter(|(excess, _)| *excess > TOLERANCE)
-            .collect();
-        found.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
-        let changed = found.into_iter().filter(|&(_, j)| {
-            self.sign[j] = if self.penalty.alpha > 0.0 { self.gradient[j].signum() } else { 0.0 };
-            self.include(j)
-        });
-        // `filter` borrows the solver mutably, so it is run to its end here.
-        changed.count()
+        let mut changed = 0;
+        for &j in which {
+            if self.may_enter(j) && self.excess(j, lambda, unit) > self.tolerance {
+                self.sign[j] = if self.penalty.alpha > 0.0 { self.gradient[j].signum() } else { 0.0 };
+                changed += usize::from(self.include(j));
+            }
+        }
+        changed
     }
 
     /// Appends a column to the factor. One that depends on the active ones is exchanged: along the combination the likelihood
@@ -389,6 +457,7 @@ impl<'a> Solver<'a> {
             }
             let Err(combination) = self.factor.push(row) else {
                 self.active.push(j);
+                self.pairs.clear();
                 self.inside[j] = true;
                 self.means.push(means);
                 return true;
@@ -396,7 +465,8 @@ impl<'a> Solver<'a> {
             let rate = |j: usize, s: f64| if j < self.design.p { self.penalty.l1[j] * s } else { 0.0 };
             let own = rate(j, self.sign[j]);
             let others: f64 = combination.iter().zip(&self.active).map(|(c, &k)| c * rate(k, self.sign[k])).sum();
-            let scale = own.abs() + combination.iter().zip(&self.active).map(|(c, &k)| (c * rate(k, 1.0)).abs()).sum::<f64>();
+            let scale =
+                own.abs() + combination.iter().zip(&self.active).map(|(c, &k)| (c * rate(k, 1.0)).abs()).sum::<f64>();
             let leaving = self.beta[j] != 0.0;
             let direction = if own - others > 0.0 { -1.0 } else { 1.0 };
             let gains = (own - others).abs() > 1e-9 * scale && direction == self.sign[j];
@@ -437,6 +507,7 @@ impl<'a> Solver<'a> {
 
     fn drop_at(&mut self, at: usize) {
         let j = self.active.remove(at);
+        self.pairs.clear();
         self.means.remove(at);
         self.factor.remove(at);
         (self.beta[j], self.sign[j], self.inside[j]) = (0.0, 0.0, false);
@@ -454,6 +525,7 @@ impl<'a> Solver<'a> {
     fn refresh(&mut self) {
         self.loss.curvatures(&mut self.curvature);
         self.factor = Factor::default();
+        self.pairs.clear();
         self.means.clear();
         self.fresh = true;
         for j in std::mem::take(&mut self.active) {
@@ -461,12 +533,11 @@ impl<'a> Solver<'a> {
         }
     }
 
-    /// One step along the solution of the equations; false if it was cut short or the active set changed.
-    fn step(&mut self, force: &mut Vec<f64>) -> bool {
+    /// One step along the solution of the equations, given back unless it was cut short or the active set changed.
+    fn step(&mut self, force: &mut Vec<f64>) -> Option<Vec<f64>> {
         let mut whole = true;
         let direction = loop {
-            let mut direction = force.clone();
-            self.factor.solve(&mut direction);
+            let direction = self.direction(force);
             // A column that just entered and would leave on the wrong side does not enter.
             let wrong = |(at, &j): (usize, &usize)| self.beta[j] == 0.0 && self.sign[j] * direction[at] < 0.0;
             match self.active.iter().enumerate().position(wrong) {
@@ -486,7 +557,7 @@ impl<'a> Solver<'a> {
         if largest > MOVE_MAX {
             if !self.fresh {
                 self.refresh();
-                return false;
+                return None;
             }
             (length, whole) = (MOVE_MAX / largest, false);
         }
@@ -508,6 +579,6 @@ impl<'a> Solver<'a> {
         }
         self.loss.residuals(&self.eta, &mut self.residual);
         self.fresh = false;
-        whole
+        whole.then_some(direction)
     }
 }

@@ -1,0 +1,224 @@
+//! An existing package on new patients: external validation. Recalibration is computed and offered, never applied.
+
+use super::join::Texts;
+use super::package::region_of;
+use super::validate::{self, Performance, Scored};
+use super::{CohortError, Frame};
+use crate::risk::{ClinicalKey, ClinicalValues, Nomogram, Note, assess};
+use crate::statistics::calibration;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// Where the new patients are.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EvaluationSpec {
+    /// Table with identifier, outcome and clinical values.
+    pub clinical: String,
+    /// Feature tables.
+    #[serde(default)]
+    pub features: Vec<String>,
+    /// Column of the identifier, in all tables.
+    pub id: String,
+    /// Column with 1 for the event, 0 for none.
+    pub event: String,
+    /// Column with months to event or end of follow-up.
+    pub time: Option<String>,
+    /// Columns of the clinical values, where they are not called as the box calls them: `afp_ng_per_ml = "AFP"`.
+    #[serde(default)]
+    pub values: BTreeMap<String, String>,
+}
+
+impl EvaluationSpec {
+    /// Reads a specification; a misspelt key is named with its line.
+    pub fn parse(text: &str) -> Result<EvaluationSpec, CohortError> {
+        let spec: EvaluationSpec = toml::from_str(text).map_err(|e| super::spec::located(&e, text))?;
+        match spec.values.keys().find(|k| ClinicalKey::from_name(k).is_none()) {
+            Some(key) => Err(CohortError::Spec { what: format!("{key} is no clinical value of the box") }),
+            None => Ok(spec),
+        }
+    }
+}
+
+/// An evaluation (`metwatch.cohort-evaluation/1`).
+#[derive(Debug, Clone, Serialize)]
+pub struct Evaluation {
+    /// `metwatch.cohort-evaluation/1`.
+    pub schema: &'static str,
+    /// [`crate::DISCLAIMER`].
+    pub disclaimer: &'static str,
+    /// Version of metwatch.
+    pub version: &'static str,
+    /// Package.
+    pub nomogram: String,
+    /// Its version.
+    pub nomogram_version: String,
+    /// sha256 of its manifest.
+    pub manifest_sha256: String,
+    /// The event.
+    pub outcome: String,
+    /// Rows of the clinical table.
+    pub rows: usize,
+    /// Patients with a risk and an outcome.
+    pub assessed: usize,
+    /// Those with the event.
+    pub events: usize,
+    /// Reason and number of patients without a risk or outcome.
+    pub refused: Vec<(String, usize)>,
+    /// Variant and number of patients assessed by it.
+    pub variants: Vec<(String, usize)>,
+    /// Predictor and number of patients outside its training range.
+    pub outside_training: Vec<(String, usize)>,
+    /// Discrimination and calibration of the package as it is.
+    pub performance: Performance,
+    /// Performance by variant, where several were used.
+    pub by_variant: Vec<Performance>,
+    /// Offered, not applied.
+    pub recalibration: Option<Recalibration>,
+}
+
+/// What a recalibration would be.
+#[derive(Debug, Clone, Serialize)]
+pub struct Recalibration {
+    /// New intercept alone: shift of the log odds.
+    pub shift: f64,
+    /// Intercept with slope.
+    pub intercept: f64,
+    /// Slope.
+    pub slope: f64,
+    /// Standard errors of intercept and slope.
+    pub standard_errors: [f64; 2],
+}
+
+/// Applies the package to every patient and measures it. Returns the evaluation and the patients for figures.
+pub fn evaluate(
+    nomogram: &Nomogram,
+    spec: &EvaluationSpec,
+    texts: &Texts,
+) -> Result<(Evaluation, String), CohortError> {
+    let table = |file: &str| {
+        let text = texts.get(file).ok_or_else(|| CohortError::NoTable { file: file.to_owned() })?;
+        Frame::parse(file, text)
+    };
+    let clinical = table(&spec.clinical)?;
+    let ids = clinical.rows_by_id(&spec.id)?;
+    let event = clinical.numbers(&spec.event)?.values;
+    if let Some(row) = event.iter().position(|e| e.is_some_and(|e| e != 0.0 && e != 1.0)) {
+        return Err(clinical.fault(row, &spec.event, "an event code that is neither 0 nor 1".into()));
+    }
+    let time = match &spec.time {
+        Some(column) => Some(clinical.numbers(column)?.values),
+        None => None,
+    };
+    let mut known: BTreeMap<ClinicalKey, Vec<Option<f64>>> = BTreeMap::new();
+    for key in ClinicalKey::ALL {
+        let column = spec.values.get(key.name()).map_or(key.name(), String::as_str);
+        if spec.values.contains_key(key.name()) || clinical.header.iter().any(|h| h == column) {
+            known.insert(key, clinical.numbers(column)?.values);
+        }
+    }
+    let mut features: BTreeMap<String, BTreeMap<(&'static str, String), f64>> = BTreeMap::new();
+    for file in &spec.features {
+        let frame = table(file)?;
+        let feature_ids = frame.rows_by_id(&spec.id)?;
+        let (names, values) = frame.matrix(|name| region_of(name).is_some() && !name.contains("diagnostics_"))?;
+        for (row, id) in feature_ids.into_iter().enumerate() {
+            let of_patient = features.entry(id).or_default();
+            for (column, name) in names.iter().enumerate() {
+                if let Some((region, feature)) = region_of(name) {
+                    of_patient.insert((region, feature.to_owned()), values[[row, column]]);
+                }
+            }
+        }
+    }
+    let mut refused: BTreeMap<String, usize> = BTreeMap::new();
+    let mut outside: BTreeMap<String, usize> = BTreeMap::new();
+    let mut all: Vec<(String, bool, Option<f64>, f64)> = Vec::new();
+    for (row, id) in ids.iter().enumerate() {
+        let value = |key: ClinicalKey| known.get(&key).and_then(|v| v[row]);
+        let flag = |key| value(key).map(|v| v == 1.0);
+        let values = ClinicalValues {
+            afp_ng_per_ml: value(ClinicalKey::AfpNgPerMl),
+            dissected_lymph_nodes: value(ClinicalKey::DissectedLymphNodes).filter(|v| *v >= 0.0).map(|v| v as u32),
+            perineural_invasion: flag(ClinicalKey::PerineuralInvasion),
+            tumor_nodules: flag(ClinicalKey::TumorNodules),
+        };
+        let of_patient = features.get(id);
+        let feature = |region: &str, name: &str| {
+            of_patient?.iter().find(|((r, n), _)| *r == region && n == name).map(|(_, v)| *v).filter(|v| v.is_finite())
+        };
+        let Some(event) = event[row] else {
+            *refused.entry("outcome missing".into()).or_default() += 1;
+            continue;
+        };
+        let month = time.as_ref().map(|t| t[row]);
+        if month == Some(None) {
+            *refused.entry("time missing".into()).or_default() += 1;
+            continue;
+        }
+        match assess(nomogram, feature, &values) {
+            Err(error) => *refused.entry(crate::Explain::code(&error).to_owned()).or_default() += 1,
+            Ok(result) => {
+                for note in &result.notes {
+                    if let Note::OutsideTraining { label, .. } = note {
+                        *outside.entry(label.clone()).or_default() += 1;
+                    }
+                }
+                all.push((result.variant, event == 1.0, month.flatten(), result.linear_predictor));
+            }
+        }
+    }
+    let scored = |name: &str, of: &dyn Fn(&str) -> bool| {
+        let rows: Vec<_> = all.iter().filter(|r| of(&r.0)).collect();
+        Scored {
+            part: name.to_owned(),
+            development: false,
+            event: rows.iter().map(|r| r.1).collect(),
+            time: spec.time.as_ref().map(|_| rows.iter().filter_map(|r| r.2).collect()),
+            lp: rows.iter().map(|r| r.3).collect(),
+        }
+    };
+    let everybody = scored("new patients", &|_| true);
+    if everybody.event.is_empty() {
+        return Err(CohortError::TooLittle { what: "no patient has both a risk and an outcome".into() });
+    }
+    let mut variants: BTreeMap<&str, usize> = BTreeMap::new();
+    all.iter().for_each(|r| *variants.entry(&r.0).or_default() += 1);
+    let mut by_variant = Vec::new();
+    if variants.len() > 1 {
+        for name in variants.keys() {
+            by_variant.push(validate::performance(
+                "package",
+                &scored(&format!("variant {name}"), &|v| v == *name),
+                None,
+                None,
+            )?);
+        }
+    }
+    let recalibration = || {
+        let shift = calibration::in_the_large(&everybody.event, &everybody.lp).ok()?;
+        let (intercept, slope) = calibration::recalibrate(&everybody.event, &everybody.lp).ok()?;
+        let standard_errors = [intercept.standard_error, slope.standard_error];
+        Some(Recalibration { shift: shift.value, intercept: intercept.value, slope: slope.value, standard_errors })
+    };
+    let evaluation = Evaluation {
+        schema: "metwatch.cohort-evaluation/1",
+        disclaimer: crate::DISCLAIMER,
+        version: env!("CARGO_PKG_VERSION"),
+        nomogram: nomogram.id.clone(),
+        nomogram_version: nomogram.version.clone(),
+        manifest_sha256: nomogram.manifest_sha256.clone(),
+        outcome: nomogram.outcome.clone(),
+        rows: ids.len(),
+        assessed: everybody.event.len(),
+        events: everybody.event.iter().filter(|e| **e).count(),
+        refused: refused.into_iter().collect(),
+        variants: variants.into_iter().map(|(name, n)| (name.to_owned(), n)).collect(),
+        outside_training: outside.into_iter().collect(),
+        performance: validate::performance("package", &everybody, None, None)?,
+        by_variant,
+        recalibration: recalibration(),
+    };
+    let html = super::report::evaluation_html(&evaluation, &everybody);
+    Ok((evaluation, html))
+}
