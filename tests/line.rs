@@ -277,7 +277,7 @@ fn a_study_from_storescu_and_one_from_pynetdicom_reach_the_stations() {
 }
 
 /// Waits for `study show --json` to tell a state.
-fn wait_for_state(served: &Served, number: &str, state: &str) -> Value {
+pub fn wait_for_state(served: &Served, number: &str, state: &str) -> Value {
     let end = Instant::now() + Duration::from_secs(30);
     loop {
         let (_, text, _) = run(&["study", "show", number, "--config", &served.folder.text("metwatch.toml"), "--json"]);

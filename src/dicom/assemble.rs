@@ -1,5 +1,6 @@
 //! Decodes the slices of a plan, in parallel, into one volume.
 
+use super::apart::Decoder;
 use super::pixels::{AIR_HU, PixelFault, decode_hu};
 use super::series::in_plane;
 use super::{Note, PlannedSlice, SeriesError, SeriesPlan, parse_object};
@@ -42,10 +43,11 @@ pub fn leave_out(unmeasured: &[Range<usize>], labels: &mut Array3<u8>) {
 }
 
 /// Makes the volume of a plan. `load` gives the bytes of the object with the index that [`super::plan_series`] saw it under;
-/// `progress` hears (slices done, slices in all), from several threads. Decodes on rayon's threads; a decoder that panics is an
-/// error of its slice. Memory: the volume itself (4 bytes a voxel; twice when resampled) and one object per thread.
+/// `progress` hears (slices done, slices in all), from several threads. Decodes on rayon's threads by `decoder`; a decoder that fails
+/// is an error of its slice. Memory: the volume itself (4 bytes a voxel; twice when resampled) and one object per thread.
 pub fn assemble_volume(
     plan: &SeriesPlan,
+    decoder: &Decoder,
     load: &(dyn Fn(usize) -> io::Result<Vec<u8>> + Sync),
     progress: &(dyn Fn(usize, usize) + Sync),
 ) -> Result<Assembled, SeriesError> {
@@ -65,13 +67,16 @@ pub fn assemble_volume(
         let index = *index;
         let bytes = load(object).map_err(|e| SeriesError::Load { index, why: e.to_string() })?;
         let object = parse_object(&bytes).map_err(|_| SeriesError::Changed { index })?;
-        if object.header.content_sha256 != slice.header.content_sha256 {
+        if slice.header.content_sha256.is_some_and(|planned| object.header.content_sha256 != Some(planned)) {
             return Err(SeriesError::Changed { index });
         }
         tasks.into_par_iter().try_for_each(|Task { index, slice, hu }| {
-            decode_hu(&object, &slice.header, slice.frame, hu).map_err(|fault| match fault {
+            decode_hu(&object, &slice.header, slice.frame, decoder, hu).map_err(|fault| match fault {
                 PixelFault::Short => SeriesError::ShortPixels { index },
-                PixelFault::Decode => SeriesError::Decode { index },
+                PixelFault::NoDecoder(kind) => {
+                    SeriesError::Load { index, why: PixelFault::NoDecoder(kind).to_string() }
+                }
+                other => SeriesError::Decode { index, why: other.to_string() },
             })?;
             progress(done.fetch_add(1, Ordering::Relaxed) + 1, n);
             Ok(())

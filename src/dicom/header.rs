@@ -3,7 +3,7 @@
 use super::frames::{Frame, read_frames};
 use super::identifier::is_uid;
 use super::pixels::codestream_is_lossy;
-use super::walker::{Encoding, OBJECT_BYTES_MAX, PixelSpan, Walk, walk};
+use super::walker::{Encoding, OBJECT_BYTES_MAX, PixelSpan, Walk, walk, walk_beginning};
 use super::{DicomError, Identifier, sop_class, syntax};
 use dicom_core::{Tag, VR};
 use dicom_dictionary_std::tags;
@@ -93,8 +93,8 @@ pub struct Header {
     pub pixels: PixelFormat,
     /// What the frames of an Enhanced CT object say; empty for all others.
     pub frames: Vec<Frame>,
-    /// SHA-256 over the data set as received (file meta left out): same object or altered.
-    pub content_sha256: [u8; 32],
+    /// SHA-256 over the data set as received (file meta left out): same object or altered. `None` when only the header was read.
+    pub content_sha256: Option<[u8; 32]>,
 }
 
 /// Patient attributes. `Debug` prints hashes.
@@ -181,6 +181,19 @@ pub(super) fn data_set_of(bytes: &[u8]) -> &[u8] {
     split_file(bytes).map(|file| file.data_set).unwrap_or_default()
 }
 
+/// Reads the header from the beginning of a file of `length` bytes. `None`: it takes the whole file (a long or deflated header,
+/// an Enhanced CT, damage).
+pub(super) fn parse_beginning(beginning: &[u8], length: usize) -> Option<Header> {
+    let file = split_file(beginning).ok()?;
+    let encoding = encoding_of(&file.transfer_syntax).ok()?;
+    if file.transfer_syntax == syntax::DEFLATED {
+        return None;
+    }
+    let walk = walk_beginning(file.data_set, length - (beginning.len() - file.data_set.len()), encoding).ok()?;
+    let header = Reader::new(file.data_set, &walk, encoding.big_endian).header(&file);
+    (header.sop_class_uid != sop_class::ENHANCED_CT).then_some(header)
+}
+
 /// A file cut into what its meta group says and its data set.
 struct File<'a> {
     data_set: &'a [u8],
@@ -258,6 +271,7 @@ fn parse_data_set(file: File<'_>) -> Result<Object<'_>, DicomError> {
     let walk = walk(&data_set, encoding)?;
     let reader = Reader::new(&data_set, &walk, encoding.big_endian);
     let mut header = reader.header(&file);
+    header.content_sha256 = Some(Sha256::digest(file.data_set).into());
     if header.sop_class_uid == sop_class::ENHANCED_CT {
         header.frames = read_frames(&data_set, &file.transfer_syntax, header.pixels.frames)?;
     }
@@ -374,7 +388,7 @@ impl<'a> Reader<'a> {
             lossy: self.text(tags::LOSSY_IMAGE_COMPRESSION) == "01" || fragment.is_some_and(codestream_is_lossy),
             frames: Vec::new(),
             pixels: self.pixel_format(),
-            content_sha256: Sha256::digest(file.data_set).into(),
+            content_sha256: None,
         }
     }
 

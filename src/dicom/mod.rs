@@ -8,10 +8,15 @@
 //! [`read_seg`] and [`read_structures`] with [`rasterize`] turn what others drew into masks on the grid of a volume.
 //!
 //! **Invariant:** nothing from outside is parsed, decoded or stored before its lengths were walked; no identifier is printed.
-#![expect(clippy::disallowed_methods, reason = "edge: this room owns the DICOM sockets, their threads and deadlines")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "edge: this room owns the DICOM sockets, their threads and deadlines, the header scan and the decoder processes"
+)]
 
 mod ae;
+mod apart;
 mod assemble;
+mod choose;
 mod data_set;
 mod dimse;
 mod error;
@@ -19,6 +24,8 @@ mod frames;
 mod header;
 mod identifier;
 mod items;
+mod jpeg_ls;
+mod judge;
 mod link;
 mod mask_error;
 mod part10;
@@ -26,6 +33,8 @@ mod pixels;
 mod receive;
 mod rle;
 mod rtstruct;
+mod rules;
+mod scan;
 mod seg;
 mod seg_read;
 mod send;
@@ -36,14 +45,20 @@ pub mod walker;
 mod write;
 
 pub use ae::{AeTitle, AeTitleError};
+pub use apart::{DECODE_COMMAND, Decoder, decode_frames};
 pub use assemble::{Assembled, assemble_volume, leave_out};
+pub use choose::{Candidate, Choice, choose_series};
 pub use error::DicomError;
 pub use frames::Frame;
 pub use header::{Header, Object, Patient, PixelFormat, parse_header, parse_object};
 pub use identifier::{Identifier, derive_uid};
+pub use judge::{Judgment, RULES, Rule, RuleOutcome, RuleState, Verdict, judge_series};
 pub use mask_error::MaskError;
+pub use pixels::{PixelFault, stored_values};
 pub use receive::serve;
 pub use rtstruct::{Contour, Structure, rasterize, read_structures};
+pub use rules::{ChooseRule, Pattern, Phase, SeriesRules};
+pub use scan::{find_files, scan_headers};
 pub use seg::{SegError, SegFile, SegInfo, write_seg};
 pub use seg_read::{Segment, read_seg};
 pub use send::{Delivery, SendError, Target, echo, send};
@@ -60,12 +75,14 @@ pub mod syntax {
     pub const EXPLICIT_LE: &str = "1.2.840.10008.1.2.1";
     /// Deflated explicit VR little endian.
     pub const DEFLATED: &str = "1.2.840.10008.1.2.1.99";
-    /// Explicit VR big endian (retired; headers are read, pixels are not).
+    /// Explicit VR big endian (retired; files are read, objects in it are not accepted).
     pub const EXPLICIT_BE: &str = "1.2.840.10008.1.2.2";
     /// JPEG lossless, process 14.
     pub const JPEG_LOSSLESS: &str = "1.2.840.10008.1.2.4.57";
     /// JPEG lossless, process 14, selection value 1.
     pub const JPEG_LOSSLESS_SV1: &str = "1.2.840.10008.1.2.4.70";
+    /// JPEG-LS, lossless.
+    pub const JPEG_LS_LOSSLESS: &str = "1.2.840.10008.1.2.4.80";
     /// RLE lossless.
     pub const RLE: &str = "1.2.840.10008.1.2.5";
     /// JPEG 2000, lossless only.
@@ -80,18 +97,24 @@ pub mod syntax {
     pub const HTJ2K_RPCL: &str = "1.2.840.10008.1.2.4.202";
 
     /// What the receiver accepts and the decoder decodes, in order of preference: cheapest to decode first.
-    pub const ACCEPTED: [&str; 10] = [
+    pub const ACCEPTED: [&str; 11] = [
         EXPLICIT_LE,
         IMPLICIT_LE,
         RLE,
         JPEG_LOSSLESS_SV1,
         JPEG_LOSSLESS,
+        JPEG_LS_LOSSLESS,
         HTJ2K_LOSSLESS,
         HTJ2K_RPCL,
         J2K_LOSSLESS,
         J2K,
         DEFLATED,
     ];
+
+    /// Whether pixels of files in a transfer syntax are read: what is accepted, and the retired big endian syntax.
+    pub fn is_decoded(uid: &str) -> bool {
+        ACCEPTED.contains(&uid) || uid == EXPLICIT_BE
+    }
 }
 
 /// SOP classes, by UID (PS3.4 annex B).

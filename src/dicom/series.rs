@@ -2,7 +2,7 @@
 //! (dicom.md section 3).
 
 use super::frames::slice_headers;
-use super::{Header, Identifier, SeriesError, sop_class, syntax};
+use super::{Header, Identifier, SeriesError, SeriesRules, sop_class, syntax};
 use crate::Explain;
 use crate::volume::Geometry;
 use std::borrow::Cow;
@@ -27,8 +27,8 @@ const SIDESTEP_MM_MIN: f64 = 0.1;
 /// Fewest slices of equal spacing that are a way of scanning and not an accident.
 const RUN_SLICES_MIN: usize = 5;
 
-/// Code of the refusal that a site may turn into a note ([`super::SeriesRules::allow_lossy`]).
-pub(super) const LOSSY: &str = "series.lossy";
+/// Least cosine between the normal and the patient's long axis: what is steeper is a coronal or sagittal reformat.
+const AXIAL_COSINE_MIN: f64 = 0.7;
 
 /// Something that a reader of the result should know: a stable code and a sentence without patient data.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -74,11 +74,22 @@ pub struct SeriesPlan {
 }
 
 /// Decides what a set of headers is. All of one patient; localizers, derived images and the like are left out with a note.
+/// The limits are those of [`SeriesRules::default`].
 pub fn plan_series(headers: &[Header]) -> Result<SeriesPlan, SeriesError> {
     let mut notes = Vec::new();
-    check_one_patient(headers, &mut notes)?;
-    let unique = without_repeats(headers, &mut notes);
-    let images = usable_images(headers, unique, &mut notes)?;
+    let plan = plan_by(headers, &SeriesRules::default(), &mut notes)?;
+    Ok(SeriesPlan { notes: [notes, plan.notes].concat(), ..plan })
+}
+
+/// [`plan_series`] by the rules of a site. `notes` gets what was noticed before a stack was chosen, also when it ends in an error.
+pub(super) fn plan_by(
+    headers: &[Header],
+    rules: &SeriesRules,
+    notes: &mut Vec<Note>,
+) -> Result<SeriesPlan, SeriesError> {
+    check_one_patient(headers, notes)?;
+    let unique = without_repeats(headers, notes);
+    let images = usable_images(headers, unique, notes)?;
     for image in &images {
         check_cosines(image)?;
     }
@@ -88,7 +99,7 @@ pub fn plan_series(headers: &[Header]) -> Result<SeriesPlan, SeriesError> {
     let mut errors = Vec::new();
     for stack in stacks {
         let size = stack.len();
-        match plan_stack(stack) {
+        match plan_stack(stack, rules) {
             Ok(plan) => plans.push((size, plan)),
             Err(error) => errors.push((size, error)),
         }
@@ -101,14 +112,13 @@ pub fn plan_series(headers: &[Header]) -> Result<SeriesPlan, SeriesError> {
     let largest_error = errors.into_iter().max_by_key(|(size, _)| *size);
     match (plans.len(), largest_error) {
         (1, _) => {
-            let (size, mut plan) = plans.remove(0);
+            let (size, plan) = plans.remove(0);
             let left_out = all - size;
             if left_out > 0 {
                 let sentence = format!("{left_out} slices of other stacks in the series were left out");
                 notes.push(Note::new("series.stacks-left-out", sentence));
             }
-            notes.append(&mut plan.notes);
-            Ok(SeriesPlan { notes, ..plan })
+            Ok(plan)
         }
         (0, None) => Err(SeriesError::Empty),
         // The reason of the stack that is nearly all of the series is the reason.
@@ -228,7 +238,7 @@ fn unusable(h: &Header) -> Option<SeriesError> {
     if lossy_syntax(&h.transfer_syntax) {
         return Some(SeriesError::Lossy);
     }
-    if !syntax::ACCEPTED.contains(&h.transfer_syntax.as_str()) {
+    if !syntax::is_decoded(&h.transfer_syntax) {
         return Some(SeriesError::Codec(h.transfer_syntax.clone()));
     }
     None
@@ -347,7 +357,7 @@ fn by_kernel(stack: Vec<Image<'_>>) -> Vec<Vec<Image<'_>>> {
 }
 
 /// The plan of one stack: spacing, tilt, HU, extent.
-fn plan_stack(stack: Vec<Image<'_>>) -> Result<SeriesPlan, SeriesError> {
+fn plan_stack(stack: Vec<Image<'_>>, rules: &SeriesRules) -> Result<SeriesPlan, SeriesError> {
     let count = repeats(&stack);
     if count > 0 {
         return Err(SeriesError::Duplicates { count });
@@ -385,7 +395,11 @@ fn plan_stack(stack: Vec<Image<'_>>) -> Result<SeriesPlan, SeriesError> {
     };
     let (geometry, sheared) = lay_grid(&slices, &mut notes)?;
     note_mixtures(&slices, &mut notes);
-    let refusals = judge(&slices, &geometry);
+    let mut refusals = judge(&slices, &geometry);
+    if slices.iter().any(|s| s.header.lossy) {
+        let lossy = Note::new("series.lossy", SeriesError::Lossy.to_string());
+        if rules.allow_lossy { &mut notes } else { &mut refusals }.push(lossy);
+    }
     Ok(SeriesPlan { slices, geometry, resampled: jitter || sheared, notes, refusals })
 }
 
@@ -549,8 +563,12 @@ fn judge(slices: &[PlannedSlice], geometry: &Geometry) -> Vec<Note> {
             format!("the slices are {thickest:.1} mm thick or apart, at most {SLICE_MM_MAX} mm can be analyzed");
         refusals.push(Note::new("series.thick-slices", sentence));
     }
-    if slices.iter().any(|s| s.header.lossy) {
-        refusals.push(Note::new(LOSSY, SeriesError::Lossy.to_string()));
+    let upright = geometry.direction[2][2].abs();
+    if upright < AXIAL_COSINE_MIN {
+        let degrees = upright.min(1.0).acos().to_degrees();
+        let sentence =
+            format!("the slices are turned {degrees:.0} degrees from axial: a coronal, sagittal or oblique reformat");
+        refusals.push(Note::new("series.not-axial", sentence));
     }
     refusals
 }

@@ -127,11 +127,13 @@ pub enum SeriesError {
         /// Slice, counted from 0 along the normal.
         index: usize,
     },
-    /// The decoder failed.
-    #[error("the compressed pixels of slice {index} are damaged")]
+    /// The decoder failed, or broke its limits of memory and time.
+    #[error("slice {index}: {why}")]
     Decode {
         /// Slice, counted from 0 along the normal.
         index: usize,
+        /// How the decoder ended.
+        why: String,
     },
     /// An object changed between planning and assembling.
     #[error("slice {index} changed while the volume was built")]
