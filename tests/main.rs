@@ -4,7 +4,7 @@
 mod alert;
 mod analyze;
 mod cli;
-//mod cohort;
+mod cohort;
 mod common;
 mod crash;
 mod dicom;
@@ -21,4 +21,5 @@ mod segment;
 mod series;
 mod statistics;
 mod store;
+mod systemd;
 mod voxel;

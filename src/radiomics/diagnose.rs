@@ -9,6 +9,8 @@ use sha1::{Digest, Sha1};
 pub(super) struct Notes {
     pub entries: Vec<(String, Value)>,
     pub on: bool,
+    /// Axes that are reported.
+    pub axes: usize,
 }
 
 impl Notes {
@@ -25,10 +27,10 @@ impl Notes {
             return;
         }
         if stage == "original" {
-            self.add("Image-original_Dimensionality", Value::Text("3D".into()));
+            self.add("Image-original_Dimensionality", Value::Text(format!("{}D", self.axes)));
         }
-        self.add(format!("Image-{stage}_Spacing"), Value::floats(&image.geometry.spacing_mm));
-        self.add(format!("Image-{stage}_Size"), Value::ints(&image.geometry.size));
+        self.add(format!("Image-{stage}_Spacing"), Value::floats(&image.geometry.spacing_mm[..self.axes]));
+        self.add(format!("Image-{stage}_Size"), Value::ints(&image.geometry.size[..self.axes]));
         self.values(&format!("Image-{stage}"), image.voxels.iter().map(|v| v.as_f64()));
     }
 
@@ -46,11 +48,14 @@ impl Notes {
         if !self.on {
             return;
         }
-        self.add(format!("Mask-{stage}_Spacing"), Value::floats(&roi.geometry.spacing_mm));
-        self.add(format!("Mask-{stage}_Size"), Value::ints(&roi.geometry.size));
+        self.add(format!("Mask-{stage}_Spacing"), Value::floats(&roi.geometry.spacing_mm[..self.axes]));
+        self.add(format!("Mask-{stage}_Size"), Value::ints(&roi.geometry.size[..self.axes]));
         let runs = runs(roi.inside.view());
         let Some((bounds, n)) = bounds(&runs) else { return };
-        self.add(format!("Mask-{stage}_BoundingBox"), Value::ints(&[bounds.first, bounds.size].concat()));
+        self.add(
+            format!("Mask-{stage}_BoundingBox"),
+            Value::ints(&[&bounds.first[..self.axes], &bounds.size[..self.axes]].concat()),
+        );
         self.add(format!("Mask-{stage}_VoxelNum"), Value::Int(n as i64));
         self.add(format!("Mask-{stage}_VolumeNum"), Value::Int(parts(&runs) as i64));
         let mut sums = [0u64; 3];
@@ -59,8 +64,8 @@ impl Notes {
             [ends * n / 2, run.y as u64 * n, run.z as u64 * n].iter().zip(&mut sums).for_each(|(v, sum)| *sum += v);
         }
         let center = sums.map(|sum| sum as f64 / n as f64);
-        self.add(format!("Mask-{stage}_CenterOfMassIndex"), Value::floats(&center));
-        self.add(format!("Mask-{stage}_CenterOfMass"), Value::floats(&roi.geometry.position_mm(center)));
+        self.add(format!("Mask-{stage}_CenterOfMassIndex"), Value::floats(&center[..self.axes]));
+        self.add(format!("Mask-{stage}_CenterOfMass"), Value::floats(&roi.geometry.position_mm(center)[..self.axes]));
         if let Some(image) = image {
             let under = image.voxels.iter().zip(&roi.inside).filter(|(_, inside)| **inside);
             self.values(&format!("Mask-{stage}"), under.map(|(v, _)| v.as_f64()));

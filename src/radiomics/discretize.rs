@@ -141,14 +141,18 @@ pub(super) fn discretize(
     float32: bool,
     settings: &Settings,
 ) -> Result<Levels, RadiomicsError> {
-    let (mut low, mut high) = (f64::INFINITY, f64::NEG_INFINITY);
+    let (mut low, mut high, mut any_nan) = (f64::INFINITY, f64::NEG_INFINITY, false);
     let runs = runs(mask);
     let of_run = |run: &Run| values.slice_move(s![run.z, run.y, run.start..run.end]);
     for v in runs.iter().flat_map(of_run) {
         low = low.min(*v);
         high = high.max(*v);
+        any_nan |= v.is_nan();
     }
-    let edges = Edges::new(low, high, &settings.bins, float32)?;
+    let mut edges = Edges::new(low, high, &settings.bins, float32)?;
+    if any_nan {
+        edges.ng = edges.at.len();
+    }
     let (nz, ny, nx) = values.dim();
     let pad = padding([nz, ny, nx], settings);
     // Run lengths are counted in 16 bits, zones by 32 bit places.
@@ -202,8 +206,11 @@ impl Edges {
         Ok(edges)
     }
 
-    /// Number of edges that are not above the value (`numpy.digitize`).
+    /// Number of edges that are not above the value (`numpy.digitize`, which puts NaN above all).
     fn level(&self, value: f64) -> usize {
+        if value.is_nan() {
+            return self.at.len();
+        }
         // The cast cuts off at 0; edges are looked at wherever the guess is off.
         let guess = ((value - self.at[0]) * self.per_width) as usize;
         let mut level = guess.min(self.at.len());

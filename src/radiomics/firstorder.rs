@@ -27,8 +27,8 @@ pub(super) const FEATURES: [Definition; 19] = [
     usual("Variance", "I^2", "ECT3"),
 ];
 
-/// All features of this family. `values`: those of the region, in any order (they are sorted in place); `shift`:
-/// `voxelArrayShift`.
+/// All features of this family. `values`: those of the region that are numbers, in any order (they are sorted in place);
+/// `levels` counts all its voxels; `shift`: `voxelArrayShift`.
 pub(super) fn compute(values: &mut [f64], levels: &Levels, shift: f64, voxel_mm3: f64) -> Vec<(&'static str, f64)> {
     let n = values.len() as f64;
     // In NumPy's order: in a flat region the last bit of the mean decides whether anything deviates from it.
@@ -51,7 +51,9 @@ pub(super) fn compute(values: &mut [f64], levels: &Levels, shift: f64, voxel_mm3
     let (n_middle, middle_sum) = middle().fold((0usize, 0.0), |(n, sum), v| (n + 1, sum + v));
     let middle_mean = middle_sum / n_middle as f64;
     let robust = middle().map(|v| (v - middle_mean).abs()).sum::<f64>() / n_middle as f64;
-    let p: Vec<f64> = levels.present.iter().map(|l| levels.counts[usize::from(*l)] as f64 / n).collect();
+    let count = |level: &u16| levels.counts[usize::from(*level)] as f64;
+    let n_voxels: f64 = levels.present.iter().map(count).sum();
+    let p: Vec<f64> = levels.present.iter().map(|level| count(level) / n_voxels).collect();
     vec![
         ("10Percentile", p10),
         ("90Percentile", p90),

@@ -104,7 +104,11 @@ pub(super) fn maps(
             name: format!("{image_type}_{}_{}", class.name(), definition.name),
             unit: definition.unit,
             ibsi: definition.ibsi,
-            image: Image { geometry: geometry.clone(), voxels: Voxels::F64(array) },
+            image: Image {
+                geometry: geometry.clone(),
+                voxels: Voxels::F64(array),
+                dimension: if settings.planar { 2 } else { 3 },
+            },
         }));
     }
     Ok((found, warnings))

@@ -8,17 +8,18 @@ use ndarray::{Array3, ArrayView2, ArrayView3, ArrayViewMut2, Axis, s};
 use rayon::prelude::*;
 use std::ops::Range;
 
-/// One image per sigma (mm), scaled by sigma squared; a sigma that does not fit the image gives a warning.
-pub(super) fn transform<T: Scalar>(image: &Grid<T>, bounds: Bounds, sigmas: &[Value]) -> Vec<Output> {
-    let (size, spacing) = (image.geometry.size, image.geometry.spacing_mm);
+/// One image per sigma (mm), scaled by sigma squared; a sigma that does not fit the image gives a warning. Of the image's
+/// axes (x first) the first `axes` count.
+pub(super) fn transform<T: Scalar>(image: &Grid<T>, bounds: Bounds, axes: usize, sigmas: &[Value]) -> Vec<Output> {
+    let (size, spacing) = (&image.geometry.size[..axes], &image.geometry.spacing_mm[..axes]);
     let warning = |text: String| Output::Warning(format!("radiomics.imageoperations: {text}"));
-    let size_text = columns(size.map(|n| n.to_string()));
+    let size_text = columns(size.iter().map(usize::to_string).collect());
     if size.iter().any(|n| *n < LINE_MIN) {
         return vec![warning(format!("Image too small to apply LoG filter, size: {size_text}"))];
     }
     let one = |value: &Value| {
         let sigma = value.as_f64().filter(|sigma| *sigma > 0.0)?;
-        if (0..3).any(|a| (size[a] as f64) < (sigma / spacing[a]).ceil() + 1.0) {
+        if (0..axes).any(|a| (size[a] as f64) < (sigma / spacing[a]).ceil() + 1.0) {
             let text = format!(
                 "applyLoG: sigma({})/spacing({}) + 1 must be greater than the size({size_text}) of the inputImage",
                 six_digits(sigma),
@@ -27,23 +28,23 @@ pub(super) fn transform<T: Scalar>(image: &Grid<T>, bounds: Bounds, sigmas: &[Va
             return Some(warning(text));
         }
         let name = format!("log-sigma-{}-mm-3D", value.to_python().replace('.', "-"));
-        let values = laplacian(image, bounds, sigma).mapv(f64::from);
+        let values = laplacian(image, bounds, axes, sigma).mapv(f64::from);
         Some(Output::Image(Filtered { name, values, float32: true }))
     };
     sigmas.iter().filter_map(one).collect()
 }
 
-fn laplacian<T: Scalar>(image: &Grid<T>, bounds: Bounds, sigma: f64) -> Array3<f32> {
+fn laplacian<T: Scalar>(image: &Grid<T>, bounds: Bounds, axes: usize, sigma: f64) -> Array3<f32> {
     let spacing = image.geometry.spacing_mm;
     let inside: [Range<usize>; 3] = std::array::from_fn(|a| bounds.first[a]..bounds.first[a] + bounds.size[a]);
     let [nx, ny, nz] = bounds.size;
     let mut sum = Array3::<f32>::zeros((nz, ny, nx));
-    for along in 0..3 {
+    for along in 0..axes {
         // A line is filtered whole, for the filter has no end; of the result only what lies in the box is kept.
         let keep = |axis: usize| inside[axis].clone();
         let second = Recursive::second_derivative(sigma, spacing[along]);
         let mut part = pass(image.voxels.view(), along, &second, keep(along));
-        for axis in (0..3).filter(|a| *a != along) {
+        for axis in (0..axes).filter(|a| *a != along) {
             part = pass(part.view(), axis, &Recursive::smoothing(sigma, spacing[axis]), keep(axis));
         }
         let scale = 1.0 / (spacing[along] * spacing[along]);
@@ -234,23 +235,25 @@ fn six_digits(value: f64) -> String {
     format!("{}e{sign}{:02}", trimmed(digits), exponent.abs())
 }
 
-/// Three numbers as NumPy writes an array of them: at most 8 decimals, points below each other.
-fn numpy_floats(values: [f64; 3]) -> String {
-    let texts = values.map(|v| {
+/// Numbers as NumPy writes an array of them: at most 8 decimals, points below each other.
+fn numpy_floats(values: &[f64]) -> String {
+    let texts = values.iter().map(|v| {
         let short = format!("{v:?}");
         let rounded = format!("{v:.8}");
         let text = if short.len() <= rounded.len() { short } else { rounded };
         text.trim_end_matches('0').to_string()
     });
+    let texts: Vec<String> = texts.collect();
     let decimals = |text: &str| text.len() - text.find('.').map_or(text.len(), |at| at + 1);
     let longest = texts.iter().map(|t| decimals(t)).max().unwrap_or(0);
-    columns(texts.map(|t| format!("{t}{}", " ".repeat(longest - decimals(&t)))))
+    columns(texts.iter().map(|t| format!("{t}{}", " ".repeat(longest - decimals(t)))).collect())
 }
 
 /// `[ 1 10 100]`, all as wide as the widest.
-fn columns(texts: [String; 3]) -> String {
+fn columns(texts: Vec<String>) -> String {
     let width = texts.iter().map(String::len).max().unwrap_or(0);
-    format!("[{}]", texts.map(|t| format!("{t:>width$}")).join(" "))
+    let padded: Vec<String> = texts.iter().map(|t| format!("{t:>width$}")).collect();
+    format!("[{}]", padded.join(" "))
 }
 
 #[cfg(test)]
@@ -259,9 +262,9 @@ mod tests {
 
     #[test]
     fn numbers_in_warnings_look_as_in_python() {
-        assert_eq!(numpy_floats([0.78125, 0.78125, 6.5]), "[0.78125 0.78125 6.5    ]");
-        assert_eq!(numpy_floats([0.800000011920929, 1.0, 12.5]), "[ 0.80000001  1.         12.5       ]");
-        assert_eq!(columns([256, 256, 25].map(|n| n.to_string())), "[256 256  25]");
+        assert_eq!(numpy_floats(&[0.78125, 0.78125, 6.5]), "[0.78125 0.78125 6.5    ]");
+        assert_eq!(numpy_floats(&[0.800000011920929, 1.0, 12.5]), "[ 0.80000001  1.         12.5       ]");
+        assert_eq!(columns([256, 256, 25].map(|n| n.to_string()).to_vec()), "[256 256  25]");
         let cases = [(500.0, "500"), (0.5, "0.5"), (1234567.0, "1.23457e+06"), (0.00001, "1e-05"), (40.125, "40.125")];
         for (value, text) in cases {
             assert_eq!(six_digits(value), text);

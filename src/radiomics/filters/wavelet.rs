@@ -7,6 +7,7 @@ use crate::radiomics::region::{Bounds, Grid};
 use crate::volume::Scalar;
 use ndarray::{Array3, Axis, LinalgScalar};
 use rayon::prelude::*;
+use std::f64::consts::SQRT_2;
 
 /// A floating point type that a transform is computed in.
 trait Real: LinalgScalar + Scalar {}
@@ -32,35 +33,42 @@ pub(in super::super) fn bank(name: &str) -> Option<[Vec<f64>; 2]> {
     Some([low, high])
 }
 
-/// The bands of all reported levels inside `bounds`, then the last approximation. `flat_axis` (0 = z) is not filtered.
+/// PyWavelets keeps the taps of coiflets without their factor of the square root of 2, in both precisions, and multiplies.
+fn tap_of_32_bits(wavelet: &str, tap: f64) -> f64 {
+    if !wavelet.starts_with("coif") {
+        return tap;
+    }
+    f64::from((tap / SQRT_2) as f32 * SQRT_2 as f32)
+}
+
+/// The bands of all reported levels inside `bounds`, then the last approximation. `axes` (0 = z) are filtered, x first as in the names.
 /// Images of 32 bit floats are computed in 32 bits.
 pub(super) fn transform<T: Scalar>(
     image: &Grid<T>,
     bounds: Bounds,
-    flat_axis: Option<usize>,
+    axes: &[usize],
     settings: &FilterSettings,
 ) -> Result<Vec<Output>, RadiomicsError> {
     let Some(bank) = bank(&settings.wavelet) else {
         return Err(RadiomicsError::Unsupported { path: format!("wavelet {}", settings.wavelet) });
     };
     Ok(if T::BYTES == 4 && !T::INTEGER {
-        levels::<T, f32>(image, bounds, flat_axis, &bank, settings)
+        levels::<T, f32>(image, bounds, axes, &bank, settings)
     } else {
-        levels::<T, f64>(image, bounds, flat_axis, &bank, settings)
+        levels::<T, f64>(image, bounds, axes, &bank, settings)
     })
 }
 
 fn levels<T: Scalar, R: Real>(
     image: &Grid<T>,
     bounds: Bounds,
-    flat_axis: Option<usize>,
+    axes: &[usize],
     bank: &[Vec<f64>; 2],
     settings: &FilterSettings,
 ) -> Vec<Output> {
-    let bank: [Vec<R>; 2] = [0, 1].map(|f| bank[f].iter().map(|tap| R::from_f64(*tap)).collect());
+    let tap = |tap: &f64| R::from_f64(if R::BYTES == 4 { tap_of_32_bits(&settings.wavelet, *tap) } else { *tap });
+    let bank: [Vec<R>; 2] = [0, 1].map(|f| bank[f].iter().map(tap).collect());
     let taps = bank[0].len();
-    // x first, as in the names of the bands.
-    let axes: Vec<usize> = [2, 1, 0].into_iter().filter(|a| flat_axis != Some(*a)).collect();
     let n = settings.start_level + settings.levels;
     let period: [usize; 3] = std::array::from_fn(|a| image.geometry.size[2 - a].next_multiple_of(2));
     let inside: [Span; 3] = std::array::from_fn(|a| Span { start: bounds.first[2 - a], len: bounds.size[2 - a] });
@@ -82,11 +90,11 @@ fn levels<T: Scalar, R: Real>(
         };
         if reported.is_some() {
             // 'a' for the approximation is dropped here: it is the first band.
-            let bands = split(&data, &axes, &bank, inside);
+            let bands = split(&data, axes, &bank, inside);
             let named = bands.into_iter().skip(1).map(|(name, part)| part.output(format!("{prefix}{name}")));
             outputs.extend(named);
         }
-        for a in &axes {
+        for a in axes {
             data = data.filter(*a, &bank[0], needed[*a]);
         }
         if level == n {
@@ -221,5 +229,32 @@ fn along<R: Real>(row: &mut [R], from: &[R], taps: &[R], sums: &[Vec<(usize, usi
         }
         sums[start].iter().for_each(|(k, at)| add(&mut row[start..end], taps[*k], &from[*at..]));
         start = end;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn coiflets_of_32_bits_are_those_of_pywavelets() {
+        // What pywt.swt makes of a unit impulse of float32 (PyWavelets 1.8.0).
+        let coif2 = [
+            -0.0007205494330264628,
+            -0.0018232088768854737,
+            0.005611434578895569,
+            0.023680172860622406,
+            -0.05943441390991211,
+            -0.07648859918117523,
+            0.41700518131256104,
+            0.8127236366271973,
+            0.3861100673675537,
+            -0.06737255305051804,
+            -0.04146493598818779,
+            0.01638733595609665,
+        ];
+        let low = &bank("coif2").expect("PyWavelets has it")[0];
+        assert_eq!(low.iter().map(|tap| tap_of_32_bits("coif2", *tap)).collect::<Vec<f64>>(), coif2);
+        assert!(low.iter().zip(coif2).any(|(tap, theirs)| f64::from(*tap as f32) != theirs));
     }
 }
