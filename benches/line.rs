@@ -47,7 +47,8 @@ fn measure(name: &str, files: &[Vec<u8>]) {
             folder.display().to_string(),
             QUIET.as_secs()
         );
-        let service = Service::start(Config::parse(&text).expect("a valid configuration")).expect("the service starts");
+        let service = Service::start(Config::parse(&text).expect("a valid configuration"), dicom::Decoder::Here)
+            .expect("the service starts");
         let title = |t: &str| t.parse().expect("a title");
         let target = Target {
             ae_title: title("METWATCH"),

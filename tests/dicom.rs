@@ -33,7 +33,7 @@ fn plan(folder: &str) -> (Vec<PathBuf>, Result<SeriesPlan, SeriesError>) {
 }
 
 fn assemble(files: &[PathBuf], plan: &SeriesPlan) -> dicom::Assembled {
-    assemble_volume(plan, &|index| std::fs::read(&files[index]), &|_, _| {}).unwrap()
+    assemble_volume(plan, &dicom::Decoder::Here, &|index| std::fs::read(&files[index]), &|_, _| {}).unwrap()
 }
 
 /// Expected values by pydicom and numpy: sorted along the normal, slope x stored + intercept, HU <= -1500 to -1000.
@@ -113,7 +113,9 @@ fn damaged_compressed_frames_do_no_harm() {
         let plan = plan_series(&headers).unwrap();
         for slice in plan.slices.iter() {
             let one = SeriesPlan { slices: vec![slice.clone()], ..plan.clone() };
-            failed += usize::from(assemble_volume(&one, &|i| Ok(damaged[i].clone()), &|_, _| {}).is_err());
+            failed += usize::from(
+                assemble_volume(&one, &dicom::Decoder::Here, &|i| Ok(damaged[i].clone()), &|_, _| {}).is_err(),
+            );
         }
     }
     assert!(failed > 0, "no damage was noticed at all");
@@ -354,7 +356,8 @@ fn dcmtk_echoes_and_stores_and_every_byte_of_the_data_set_is_kept() {
     }
     let headers: Vec<Header> = heard.stored.iter().map(|o| o.header.clone()).collect();
     let plan = plan_series(&headers).unwrap();
-    let made = assemble_volume(&plan, &|i| Ok(heard.stored[i].bytes.clone()), &|_, _| {}).unwrap();
+    let made =
+        assemble_volume(&plan, &dicom::Decoder::Here, &|i| Ok(heard.stored[i].bytes.clone()), &|_, _| {}).unwrap();
     assert_eq!(made.volume.hu.iter().map(|v| f64::from(*v)).sum::<f64>(), -7_321_181_215.0);
 }
 
@@ -391,7 +394,7 @@ fn dcmtk_sends_implicit_rle_and_deflated_and_the_voxels_are_the_same() {
     assert_eq!(syntaxes, expected);
     let volume = |objects: &[dicom::Received]| {
         let plan = plan_series(&objects.iter().map(|o| o.header.clone()).collect::<Vec<_>>()).unwrap();
-        assemble_volume(&plan, &|i| Ok(objects[i].bytes.clone()), &|_, _| {}).unwrap().volume.hu
+        assemble_volume(&plan, &dicom::Decoder::Here, &|i| Ok(objects[i].bytes.clone()), &|_, _| {}).unwrap().volume.hu
     };
     let first = volume(&heard.stored[..50]);
     assert!(heard.stored.chunks(50).skip(1).all(|chunk| volume(chunk) == first));

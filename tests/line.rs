@@ -298,7 +298,7 @@ print(*sorted({path.split('/')[-1][:2] for path in found.values()}))
 }
 
 /// Waits for `study show --json` to tell a state.
-fn wait_for_state(served: &Served, number: &str, state: &str) -> Value {
+pub fn wait_for_state(served: &Served, number: &str, state: &str) -> Value {
     let end = Instant::now() + Duration::from_secs(30);
     loop {
         let (_, text, _) = run(&["study", "show", number, "--config", &served.folder.text("metwatch.toml"), "--json"]);

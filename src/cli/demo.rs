@@ -70,7 +70,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
         &folder.join("clinical").join("README.txt"),
         b"The laboratory system renames JSON files into this folder.\n",
     )?;
-    let service = Service::start(config(&folder)?)?;
+    let service = Service::start(config(&folder)?, super::decoder()?)?;
     let page = service.console.map(|c| format!("http://{c}/"));
     steps.say(format_args!(
         "service ready: DICOM on {}, MQTT broker on {}, models loaded and verified",

@@ -17,6 +17,7 @@ mod phantom;
 mod score;
 mod segment;
 mod send;
+mod series;
 mod serve;
 mod station;
 mod study;
@@ -24,7 +25,9 @@ mod study;
 use crate::Explain;
 use clap::{Parser, Subcommand};
 pub use extract::long_flags;
-pub use load::{FileError, Scan, load_image, load_nomogram, load_scan, load_segmenter, read_file, write_file};
+pub use load::{
+    FileError, Scan, decoder, load_image, load_nomogram, load_rules, load_scan, load_segmenter, read_file, write_file,
+};
 
 /// CT to risk of metachronous liver metastasis, on a box beside the scanner. Demonstration, not for clinical use.
 #[derive(Parser)]
@@ -44,6 +47,8 @@ enum Command {
     Check(check::Args),
     /// Analyses a CT (DICOM folder, NIfTI or NRRD) without network
     Analyze(analyze::Args),
+    /// Says which series of a study would be analysed, and why
+    Series(series::Args),
     /// Segments a CT into a label map
     Segment(segment::Args),
     /// Computes radiomics of an image and a mask, as PyRadiomics does
@@ -68,6 +73,9 @@ enum Command {
     Study(study::Args),
     /// Verifies the audit chain of a store
     Audit(study::AuditArgs),
+    /// Decodes compressed frames for another process of this program
+    #[command(name = crate::dicom::DECODE_COMMAND, hide = true)]
+    DecodeFrames,
 }
 
 /// What a command ends with when it cannot do its work: any error that explains itself.
@@ -83,6 +91,11 @@ impl Failure {
     /// What the process ends with; 1 unless a command says otherwise.
     pub fn exit_code(&self) -> u8 {
         self.1
+    }
+
+    /// What happened, without its causes.
+    fn sentence(&self) -> String {
+        self.0.to_string()
     }
 
     /// The error's stable code.
@@ -116,6 +129,7 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
         Command::Serve(args) => serve::run(args),
         Command::Check(args) => check::run(args),
         Command::Analyze(args) => analyze::run(args),
+        Command::Series(args) => series::run(args),
         Command::Segment(args) => segment::run(args),
         Command::Extract(args) => extract::run(args),
         Command::Ibsi(args) => ibsi::run(args),
@@ -128,7 +142,14 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
         Command::Station(args) => station::run(args),
         Command::Study(args) => study::run(args),
         Command::Audit(args) => study::run_audit(args),
+        Command::DecodeFrames => decode_frames(),
     }
+}
+
+/// Answers over stdin and stdout until the other side closes; it sees whatever goes wrong.
+fn decode_frames() -> Result<(), Failure> {
+    let ended = crate::dicom::decode_frames(std::io::stdin().lock(), std::io::stdout().lock());
+    Ok(ended.map_err(|e| FileError::read(std::path::Path::new("frames"), e))?)
 }
 
 /// Logs to stderr; `RUST_LOG` overrides the level.

@@ -9,6 +9,7 @@
 
 pub mod analysis;
 mod check;
+mod choice;
 mod config;
 mod delivery;
 mod events;

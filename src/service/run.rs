@@ -103,8 +103,9 @@ pub struct Service {
 }
 
 impl Service {
-    /// Starts everything. Nothing is received before everything that receiving promises is there.
-    pub fn start(config: Config) -> Result<Service, StartError> {
+    /// Starts everything; compressed frames are decoded by `decoder`. Nothing is received before everything that receiving
+    /// promises is there.
+    pub fn start(config: Config, decoder: dicom::Decoder) -> Result<Service, StartError> {
         let began = Instant::now();
         tracing::info!(
             version = env!("CARGO_PKG_VERSION"),
@@ -166,6 +167,8 @@ impl Service {
             store: store.clone(),
             models,
             arrivals: arrivals.clone(),
+            rules: config.series,
+            decoder,
             patience: Patience {
                 quiet: Duration::from_secs(config.dicom.quiet_s.into()),
                 incomplete: Duration::from_secs(config.dicom.incomplete_s.into()),

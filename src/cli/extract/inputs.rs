@@ -54,7 +54,7 @@ pub fn image(path: &Path) -> Result<Source, Failure> {
             return Ok(Source { image: decode_image(&bytes)?, frame_of_reference: None });
         }
     }
-    let scan = load_scan(&[path.to_path_buf()], &|_, _| ())?;
+    let scan = load_scan(&[path.to_path_buf()], &dicom::SeriesRules::default(), &|_, _| ())?;
     let volume = scan.volume;
     let whole = volume.hu.iter().all(|hu| hu.fract() == 0.0);
     let voxels =
