@@ -3,7 +3,7 @@
 use crate::common::{Folder, metwatch, run};
 use crate::line::{Peer, free_port, high, series, wait_for_port, write};
 use serde_json::Value;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::mpsc::{Receiver, channel};
@@ -75,6 +75,7 @@ fn serve(folder: &Folder) -> Peer {
 /// A script of `tests/peers`, its lines as they come.
 struct Script {
     lines: Receiver<String>,
+    stdin: Option<std::process::ChildStdin>,
     _peer: Peer,
 }
 
@@ -82,12 +83,18 @@ impl Script {
     fn start(name: &str, args: &[String]) -> Script {
         let python = std::env::var_os("METWATCH_TEST_PYTHON").map_or(".venv/bin/python".into(), PathBuf::from);
         let mut command = Command::new(python);
-        command.arg(format!("tests/peers/{name}.py")).args(args).stdout(Stdio::piped());
+        // Debian keeps Orthanc in /usr/sbin.
+        command.env("PATH", format!("{}:/usr/sbin", std::env::var("PATH").unwrap_or_default()));
+        command.arg(format!("tests/peers/{name}.py")).args(args).stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = command.spawn().expect("METWATCH_TEST_PYTHON has pynetdicom");
         let out = BufReader::new(child.stdout.take().expect("piped"));
         let (tell, lines) = channel();
         std::thread::spawn(move || out.lines().map_while(Result::ok).try_for_each(|line| tell.send(line)));
-        Script { lines, _peer: Peer(child) }
+        Script { lines, stdin: child.stdin.take(), _peer: Peer(child) }
+    }
+
+    fn say(&mut self, line: &str) {
+        writeln!(self.stdin.as_mut().expect("piped"), "{line}").expect("the script listens");
     }
 
     /// The next line that begins so.
@@ -179,10 +186,10 @@ fn a_technician_sends_and_has_the_objects_committed() {
 
 // ---- Results to archives ----------------------------------------------------------------------------------------------------
 
-/// One result to seven archives, each with a habit of its own. The box is killed in between.
+/// One result to eleven archives, each with a habit of its own. The box is killed in between.
 #[test]
 fn results_reach_each_archive_by_its_own_answer() {
-    let names = ["PLAIN", "SAME", "NEW", "REFUSE", "BUSY", "IMPLICIT", "LATE", "FAIL", "NEVER"];
+    let names = ["PLAIN", "SAME", "NEW", "REFUSE", "BUSY", "IMPLICIT", "LATE", "FAIL", "NEVER", "WARN", "HANG"];
     let ports: Vec<u16> = names.iter().map(|_| free_port()).collect();
     let commits = ["SAME", "NEW", "FAIL", "NEVER"];
     let tables: Vec<String> = names
@@ -220,7 +227,7 @@ fn results_reach_each_archive_by_its_own_answer() {
     let (code, _, err) = run(&["send", objects.to_str().unwrap(), "--to", &to, "--from", "CT1"]);
     assert_eq!(code, 0, "{err}");
 
-    for name in ["PLAIN", "SAME", "NEW", "IMPLICIT", "NEVER"] {
+    for name in ["PLAIN", "SAME", "NEW", "IMPLICIT", "NEVER", "WARN"] {
         let stored = archive(name).wait("stored");
         let implicit = stored.ends_with(" 1.2.840.10008.1.2");
         assert_eq!(implicit, name == "IMPLICIT", "{name}: {stored}");
@@ -236,7 +243,8 @@ fn results_reach_each_archive_by_its_own_answer() {
         row.map_or("none".to_owned(), |m| m["state"]["name"].as_str().unwrap().to_owned())
     };
     let states = |messages: &[Value]| names.map(|n| state(messages, n));
-    let left = ["none", "none", "none", "parked", "queued", "none", "queued", "none", "committing"];
+    let left =
+        ["none", "none", "none", "parked", "queued", "none", "queued", "none", "committing", "none", "queued"];
     let messages = served.outbox("the quick ones are done", |messages| states(messages) == left);
     assert!(messages.iter().all(|m| !m["to"].as_str().unwrap().starts_with("OTHER")), "{messages:#?}");
     let parked = messages.iter().find(|m| m["to"] == "REFUSE").unwrap();
@@ -255,7 +263,7 @@ fn results_reach_each_archive_by_its_own_answer() {
         run(&["outbox", "retry", "--peer", "REFUSE", "--config", &served.folder.text("metwatch.toml")]);
     assert!(code == 0 && out.starts_with("1 messages are sent again"), "{out}{err}");
     archive("REFUSE").wait("stored");
-    let done = ["none", "none", "none", "none", "none", "none", "none", "none", "committing"];
+    let done = ["none", "none", "none", "none", "none", "none", "none", "none", "committing", "none", "queued"];
     served.outbox("all but one are done", |messages| states(messages) == done);
     // Nothing was delivered twice where once was enough, and the audit names every step.
     for name in ["PLAIN", "SAME", "NEW", "IMPLICIT", "REFUSE", "BUSY"] {
@@ -264,6 +272,31 @@ fn results_reach_each_archive_by_its_own_answer() {
     served.kill();
     let (code, _, err) = run(&["audit", "verify", "--dir", &served.folder.text("store")]);
     assert_eq!(code, 0, "{err}");
+}
+
+#[test]
+fn orthanc_sends_asks_and_keeps() {
+    let (dicom, http) = (free_port(), free_port());
+    let served = Node::start(
+        "orthanc",
+        &format!(
+            "allow = [{{ ae_title = \"ORTHANC\", report_port = {dicom}, host = \"127.0.0.1\" }}]\n\
+             [[dicom.send]]\nae_title = \"ORTHANC\"\nhost = \"127.0.0.1\"\nport = {dicom}\ncommit = true\n"
+        ),
+    );
+    std::fs::write(served.folder.join("clinical/1.json"), high("PAT-A")).unwrap();
+    write(&served.folder.join("ct"), &series(21, "PAT-A"));
+    let ports = [dicom, http, served.port].map(|p| p.to_string());
+    let args = [&[served.folder.path().display().to_string()][..], &ports].concat();
+    let mut orthanc = Script::start("orthanc", &args);
+    orthanc.wait("ready");
+    orthanc.say("go");
+    assert_eq!(orthanc.wait("sent"), "sent 0 failed");
+    let committed = orthanc.wait("committed");
+    assert!(committed.starts_with("committed Failure 60 [") && committed.contains("0x0112"), "{committed}");
+    assert_eq!(orthanc.wait("received"), "received ['SEG']");
+    served.outbox("Orthanc committed the SEG", |messages| messages.is_empty());
+    orthanc.say("end");
 }
 
 fn objects_in(folder: &Path) -> usize {

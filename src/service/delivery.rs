@@ -435,16 +435,16 @@ impl Reporter {
     /// Reports until `stop` is set.
     pub fn run(self, stop: &AtomicBool) {
         let mut pauses: BTreeMap<String, Pause> = BTreeMap::new();
-        let mut seen = 0;
+        let mut seen = None;
         while !stop.load(Ordering::Relaxed) {
             if let Err(error) = self.store.take_requests(super::now_ms()).and_then(|_| self.round(&mut pauses)) {
                 tracing::error!(%error, "the outbox could not be read or written");
             }
             let now = self.store.outbox_generation();
-            if now != seen {
+            if seen.replace(now) != Some(now) {
                 self.store.write_outbox();
             }
-            seen = self.store.wait_outbox(now, TICK).min(now);
+            self.store.wait_outbox(now, TICK);
         }
     }
 
