@@ -223,7 +223,8 @@ impl Service {
     /// Whether every part is at work; what the watchdog is fed by.
     pub fn is_alive(&self) -> bool {
         let last = Duration::from_millis(self.heartbeat.load(Ordering::Relaxed));
-        self.threads.iter().chain(&self.senders).all(|t| !t.is_finished()) && self.began.elapsed().saturating_sub(last) < WORKER_SILENT
+        self.threads.iter().chain(&self.senders).all(|t| !t.is_finished())
+            && self.began.elapsed().saturating_sub(last) < WORKER_SILENT
     }
 
     /// Stops: no new associations, the running step ends, everything is on disk.
