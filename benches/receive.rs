@@ -51,7 +51,8 @@ fn main() {
 /// 50 senders of 12 slices each.
 fn many_at_once(folder: &Path, sent: &Path) {
     let receiver = ours(&folder.join("many"), "object");
-    let files: Vec<Vec<u8>> = files(&slices_of_round(sent, 0)).iter().map(|f| std::fs::read(f).expect("readable")).collect();
+    let files: Vec<Vec<u8>> =
+        files(&slices_of_round(sent, 0)).iter().map(|f| std::fs::read(f).expect("readable")).collect();
     let target = Target {
         ae_title: receiver.title.parse().expect("a title"),
         host: "127.0.0.1".into(),
@@ -132,7 +133,8 @@ fn ours(folder: &Path, durability: &'static str) -> Receiver {
         folder.join("store").display()
     );
     std::fs::write(&config, text).expect("writable");
-    let name = if durability == "object" { "metwatch, each object synced" } else { "metwatch, one sync per association" };
+    let name =
+        if durability == "object" { "metwatch, each object synced" } else { "metwatch, one sync per association" };
     let mut command = Command::new(env!("CARGO_BIN_EXE_metwatch"));
     start(name, "METWATCH", port, command.args(["serve", "--config"]).arg(config))
 }
@@ -177,7 +179,8 @@ fn write_slices(folder: &Path) -> f64 {
         direction: Geometry::IDENTITY,
     };
     // Noise by a multiplicative hash, so that no file system or network compresses it away.
-    let noise = |(k, j, i): (usize, usize, usize)| ((k * 512 * 512 + j * 512 + i) as u32).wrapping_mul(2_654_435_761) >> 21;
+    let noise =
+        |(k, j, i): (usize, usize, usize)| ((k * 512 * 512 + j * 512 + i) as u32).wrapping_mul(2_654_435_761) >> 21;
     let hu = ndarray::Array3::from_shape_fn((SLICES, 512, 512), |at| noise(at) as f32 - 1024.0);
     let volume = Volume { hu, geometry };
     let mut bytes = 0;

@@ -297,7 +297,13 @@ impl Receiver {
 
     pub fn target(&self) -> Target {
         let title = |t| AeTitle::new(t).unwrap();
-        Target { ae_title: title("METWATCH"), host: "127.0.0.1".into(), port: self.port, calling_ae: title("SCANNER"), tls: None }
+        Target {
+            ae_title: title("METWATCH"),
+            host: "127.0.0.1".into(),
+            port: self.port,
+            calling_ae: title("SCANNER"),
+            tls: None,
+        }
     }
 
     pub fn heard(&self) -> std::sync::MutexGuard<'_, Heard> {
@@ -446,7 +452,8 @@ fn our_sender_delivers_to_storescp_and_reports_each_file() {
         .spawn()
         .expect("dcmtk is installed");
     let title = |t| AeTitle::new(t).unwrap();
-    let target = Target { ae_title: title("ARCHIVE"), host: "localhost".into(), port, calling_ae: title("METWATCH"), tls: None };
+    let target =
+        Target { ae_title: title("ARCHIVE"), host: "localhost".into(), port, calling_ae: title("METWATCH"), tls: None };
     let begun = Instant::now();
     while dicom::echo(&target).is_err() {
         assert!(begun.elapsed() < Duration::from_secs(10), "storescp did not answer");

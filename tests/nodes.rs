@@ -3,7 +3,7 @@
 use crate::common::{Folder, metwatch, run};
 use crate::line::{Peer, free_port, high, series, wait_for_port, write};
 use serde_json::Value;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::mpsc::{Receiver, channel};
@@ -75,6 +75,7 @@ fn serve(folder: &Folder) -> Peer {
 /// A script of `tests/peers`, its lines as they come.
 struct Script {
     lines: Receiver<String>,
+    stdin: Option<std::process::ChildStdin>,
     _peer: Peer,
 }
 
@@ -82,12 +83,18 @@ impl Script {
     fn start(name: &str, args: &[String]) -> Script {
         let python = std::env::var_os("METWATCH_TEST_PYTHON").map_or(".venv/bin/python".into(), PathBuf::from);
         let mut command = Command::new(python);
-        command.arg(format!("tests/peers/{name}.py")).args(args).stdout(Stdio::piped());
+        // Debian keeps Orthanc in /usr/sbin.
+        command.env("PATH", format!("{}:/usr/sbin", std::env::var("PATH").unwrap_or_default()));
+        command.arg(format!("tests/peers/{name}.py")).args(args).stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = command.spawn().expect("METWATCH_TEST_PYTHON has pynetdicom");
         let out = BufReader::new(child.stdout.take().expect("piped"));
         let (tell, lines) = channel();
         std::thread::spawn(move || out.lines().map_while(Result::ok).try_for_each(|line| tell.send(line)));
-        Script { lines, _peer: Peer(child) }
+        Script { lines, stdin: child.stdin.take(), _peer: Peer(child) }
+    }
+
+    fn say(&mut self, line: &str) {
+        writeln!(self.stdin.as_mut().expect("piped"), "{line}").expect("the script listens");
     }
 
     /// The next line that begins so.
@@ -179,10 +186,10 @@ fn a_technician_sends_and_has_the_objects_committed() {
 
 // ---- Results to archives ----------------------------------------------------------------------------------------------------
 
-/// One result to seven archives, each with a habit of its own. The box is killed in between.
+/// One result to eleven archives, each with a habit of its own. The box is killed in between.
 #[test]
 fn results_reach_each_archive_by_its_own_answer() {
-    let names = ["PLAIN", "SAME", "NEW", "REFUSE", "BUSY", "IMPLICIT", "LATE", "FAIL", "NEVER"];
+    let names = ["PLAIN", "SAME", "NEW", "REFUSE", "BUSY", "IMPLICIT", "LATE", "FAIL", "NEVER", "WARN", "HANG"];
     let ports: Vec<u16> = names.iter().map(|_| free_port()).collect();
     let commits = ["SAME", "NEW", "FAIL", "NEVER"];
     let tables: Vec<String> = names
@@ -220,7 +227,7 @@ fn results_reach_each_archive_by_its_own_answer() {
     let (code, _, err) = run(&["send", objects.to_str().unwrap(), "--to", &to, "--from", "CT1"]);
     assert_eq!(code, 0, "{err}");
 
-    for name in ["PLAIN", "SAME", "NEW", "IMPLICIT", "NEVER"] {
+    for name in ["PLAIN", "SAME", "NEW", "IMPLICIT", "NEVER", "WARN"] {
         let stored = archive(name).wait("stored");
         let implicit = stored.ends_with(" 1.2.840.10008.1.2");
         assert_eq!(implicit, name == "IMPLICIT", "{name}: {stored}");
@@ -236,7 +243,7 @@ fn results_reach_each_archive_by_its_own_answer() {
         row.map_or("none".to_owned(), |m| m["state"]["name"].as_str().unwrap().to_owned())
     };
     let states = |messages: &[Value]| names.map(|n| state(messages, n));
-    let left = ["none", "none", "none", "parked", "queued", "none", "queued", "none", "committing"];
+    let left = ["none", "none", "none", "parked", "queued", "none", "queued", "none", "committing", "none", "queued"];
     let messages = served.outbox("the quick ones are done", |messages| states(messages) == left);
     assert!(messages.iter().all(|m| !m["to"].as_str().unwrap().starts_with("OTHER")), "{messages:#?}");
     let parked = messages.iter().find(|m| m["to"] == "REFUSE").unwrap();
@@ -255,7 +262,7 @@ fn results_reach_each_archive_by_its_own_answer() {
         run(&["outbox", "retry", "--peer", "REFUSE", "--config", &served.folder.text("metwatch.toml")]);
     assert!(code == 0 && out.starts_with("1 messages are sent again"), "{out}{err}");
     archive("REFUSE").wait("stored");
-    let done = ["none", "none", "none", "none", "none", "none", "none", "none", "committing"];
+    let done = ["none", "none", "none", "none", "none", "none", "none", "none", "committing", "none", "queued"];
     served.outbox("all but one are done", |messages| states(messages) == done);
     // Nothing was delivered twice where once was enough, and the audit names every step.
     for name in ["PLAIN", "SAME", "NEW", "IMPLICIT", "REFUSE", "BUSY"] {
@@ -264,6 +271,31 @@ fn results_reach_each_archive_by_its_own_answer() {
     served.kill();
     let (code, _, err) = run(&["audit", "verify", "--dir", &served.folder.text("store")]);
     assert_eq!(code, 0, "{err}");
+}
+
+#[test]
+fn orthanc_sends_asks_and_keeps() {
+    let (dicom, http) = (free_port(), free_port());
+    let served = Node::start(
+        "orthanc",
+        &format!(
+            "allow = [{{ ae_title = \"ORTHANC\", report_port = {dicom}, host = \"127.0.0.1\" }}]\n\
+             [[dicom.send]]\nae_title = \"ORTHANC\"\nhost = \"127.0.0.1\"\nport = {dicom}\ncommit = true\n"
+        ),
+    );
+    std::fs::write(served.folder.join("clinical/1.json"), high("PAT-A")).unwrap();
+    write(&served.folder.join("ct"), &series(21, "PAT-A"));
+    let ports = [dicom, http, served.port].map(|p| p.to_string());
+    let args = [&[served.folder.path().display().to_string()][..], &ports].concat();
+    let mut orthanc = Script::start("orthanc", &args);
+    orthanc.wait("ready");
+    orthanc.say("go");
+    assert_eq!(orthanc.wait("sent"), "sent 0 failed");
+    let committed = orthanc.wait("committed");
+    assert!(committed.starts_with("committed Failure 60 [") && committed.contains("was not available"), "{committed}");
+    assert_eq!(orthanc.wait("received"), "received ['SEG']");
+    served.outbox("Orthanc committed the SEG", |messages| messages.is_empty());
+    orthanc.say("end");
 }
 
 fn objects_in(folder: &Path) -> usize {
@@ -283,7 +315,9 @@ fn certificates(folder: &Path) {
     for authority in ["ca", "stranger"] {
         openssl(
             folder,
-            &format!("req -x509 -newkey rsa:2048 -nodes -keyout {authority}.key -out {authority}.pem -days 30 -subj /CN={authority}"),
+            &format!(
+                "req -x509 -newkey rsa:2048 -nodes -keyout {authority}.key -out {authority}.pem -days 30 -subj /CN={authority}"
+            ),
         );
     }
     for (name, authority, start, end) in [
@@ -293,7 +327,10 @@ fn certificates(folder: &Path) {
         ("foreign", "stranger", "", ""),
         ("expired", "ca", "20200101000000Z", "20200201000000Z"),
     ] {
-        openssl(folder, &format!("req -newkey rsa:2048 -nodes -keyout {name}.key -out {name}.csr -subj /CN={name}.example"));
+        openssl(
+            folder,
+            &format!("req -newkey rsa:2048 -nodes -keyout {name}.key -out {name}.csr -subj /CN={name}.example"),
+        );
         std::fs::write(
             folder.join(format!("{name}.ext")),
             format!("subjectAltName=DNS:{name}.hospital.example,IP:127.0.0.1\nbasicConstraints=CA:FALSE\n"),
@@ -302,7 +339,9 @@ fn certificates(folder: &Path) {
         if start.is_empty() {
             openssl(
                 folder,
-                &format!("x509 -req -in {name}.csr -CA {authority}.pem -CAkey {authority}.key -CAcreateserial -days 30 -out {name}.pem -extfile {name}.ext"),
+                &format!(
+                    "x509 -req -in {name}.csr -CA {authority}.pem -CAkey {authority}.key -CAcreateserial -days 30 -out {name}.pem -extfile {name}.ext"
+                ),
             );
         } else {
             let (index, dir) = (folder.join("index.txt"), folder.display());
@@ -318,16 +357,18 @@ fn certificates(folder: &Path) {
             .unwrap();
             openssl(
                 folder,
-                &format!("ca -batch -config ca.cnf -in {name}.csr -cert {authority}.pem -keyfile {authority}.key -startdate {start} -enddate {end} -out {name}.pem -extfile {name}.ext -notext"),
+                &format!(
+                    "ca -batch -config ca.cnf -in {name}.csr -cert {authority}.pem -keyfile {authority}.key -startdate {start} -enddate {end} -out {name}.pem -extfile {name}.ext -notext"
+                ),
             );
         }
-        set_mode(&folder.join(format!("{name}.key")));
+        set_mode(&folder.join(format!("{name}.key")), 0o600);
     }
 }
 
-fn set_mode(file: &Path) {
+fn set_mode(file: &Path, mode: u32) {
     use std::os::unix::fs::PermissionsExt;
-    std::fs::set_permissions(file, std::fs::Permissions::from_mode(0o600)).unwrap();
+    std::fs::set_permissions(file, std::fs::Permissions::from_mode(mode)).unwrap();
 }
 
 fn text(out: &Output) -> String {
@@ -426,7 +467,8 @@ fn tls_lets_in_who_has_the_right_certificate_and_goes_out_to_whom_it_believes() 
     wait_for_port(archive, "storescp");
     let to = format!("ARCHIVE@127.0.0.1:{archive}");
     let (cert, key) = (keys.text("ct1.pem"), keys.text("ct1.key"));
-    let args = ["send", objects.to_str().unwrap(), "--to", &to, "--tls-ca", &ca, "--tls-cert", &cert, "--tls-key", &key];
+    let args =
+        ["send", objects.to_str().unwrap(), "--to", &to, "--tls-ca", &ca, "--tls-cert", &cert, "--tls-key", &key];
     let (code, out, err) = run(&args);
     assert!(code == 0 && out.starts_with("4 of 4 files stored"), "{out}{err}");
     assert!(run(&args[..6]).0 != 0, "storescp wants a certificate");
@@ -450,10 +492,11 @@ fn tls_that_cannot_work_is_told_before_the_start() {
         let (code, out, err) = run(&["check", "--config", &keys.text("metwatch.toml")]);
         (code, out + &err)
     };
+    set_mode(&keys.join("a.key"), 0o644);
     let (code, said) = check("a.pem", "a.key", "");
     assert!(code == 1 && said.contains("tls.open-key"), "{said}");
-    set_mode(&keys.join("a.key"));
-    set_mode(&keys.join("b.key"));
+    set_mode(&keys.join("a.key"), 0o600);
+    set_mode(&keys.join("b.key"), 0o600);
     let (code, said) = check("a.pem", "a.key", "");
     assert_eq!(code, 0, "{said}");
     for (certificate, key, expected) in

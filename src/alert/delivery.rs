@@ -309,6 +309,7 @@ mod tests {
             created_at_ms: 0,
             expires_at_ms: Some(100_000),
             file: None,
+            failure: None,
             retried_at_ms: None,
             attempts: 0,
             state: OutboxState::Queued,

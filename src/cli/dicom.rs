@@ -161,7 +161,8 @@ fn commit(paths: &[PathBuf], target: &Target, listen: Option<u16>, wait_s: u64) 
     let mut objects = Vec::new();
     for file in find_files(paths)? {
         let header = super::read_file(&file).ok().and_then(|bytes| dicom::parse_header(&bytes).ok());
-        objects.extend(header.map(|h| Reference { sop_class_uid: h.sop_class_uid, sop_instance_uid: h.sop_instance_uid }));
+        objects
+            .extend(header.map(|h| Reference { sop_class_uid: h.sop_class_uid, sop_instance_uid: h.sop_instance_uid }));
     }
     if objects.is_empty() {
         return Err(NotCommitted::Nothing.into());
@@ -182,7 +183,11 @@ fn commit(paths: &[PathBuf], target: &Target, listen: Option<u16>, wait_s: u64) 
         eprintln!("{}: {} ({reason:#06x})", object.sop_instance_uid.as_str(), failure_meaning(*reason));
     }
     let (kept, count) = (report.committed.len(), request.objects.len());
-    println!("{kept} of {count} objects are kept safe by {}; reported after {:.1} s", target.ae_title, begun.elapsed().as_secs_f64());
+    println!(
+        "{kept} of {count} objects are kept safe by {}; reported after {:.1} s",
+        target.ae_title,
+        begun.elapsed().as_secs_f64()
+    );
     if kept == count { Ok(()) } else { Err(NotCommitted::Failed { failed: count - kept, count }.into()) }
 }
 
@@ -213,7 +218,8 @@ impl Mailbox {
         let listener =
             std::net::TcpListener::bind(("0.0.0.0", port)).map_err(|source| NotCommitted::Listen { port, source })?;
         let caller = dicom::Caller { store: false, reports: true, ..target.ae_title.clone().into() };
-        let config = dicom::Config { ae_title: target.calling_ae.clone(), allow: vec![caller], ..dicom::Config::default() };
+        let config =
+            dicom::Config { ae_title: target.calling_ae.clone(), allow: vec![caller], ..dicom::Config::default() };
         let (tell, reports) = channel();
         let (stop, slot) = (Arc::new(AtomicBool::new(false)), Arc::new(Slot(Mutex::new(tell))));
         let flag = stop.clone();

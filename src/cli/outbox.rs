@@ -78,7 +78,10 @@ pub fn run(args: Args) -> Result<(), Failure> {
 }
 
 fn list(rows: &[OutboxRowV1]) {
-    println!("{:<12} {:<16} {:<9} {:<18} {:<10} {:>5}  queued (UTC)", "message", "to", "study", "what", "state", "tries");
+    println!(
+        "{:<12} {:<16} {:<9} {:<18} {:<10} {:>5}  queued (UTC)",
+        "message", "to", "study", "what", "state", "tries"
+    );
     for row in rows {
         let what = row.payload.get("object").and_then(|o| o.as_str()).unwrap_or("?");
         println!(
@@ -90,9 +93,11 @@ fn list(rows: &[OutboxRowV1]) {
             row.attempts,
             time(row.created_at_ms)
         );
-        if let OutboxState::Parked { reason, .. } = &row.state {
-            println!("             {reason}");
-        }
+        let why = match &row.state {
+            OutboxState::Parked { reason, .. } => Some(reason),
+            _ => row.failure.as_ref(),
+        };
+        why.iter().for_each(|why| println!("             {why}"));
     }
     eprintln!("{} messages are not delivered yet", rows.len());
 }

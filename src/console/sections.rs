@@ -158,7 +158,8 @@ pub fn deliveries(s: &StudyPage) -> String {
             (None, "delivered") => ("good", String::new()),
             (None, _) => ("attention", String::new()),
         };
-        let tries = if d.attempts > 1 { format!(" <span class=\"faint\">{} tries</span>", d.attempts) } else { String::new() };
+        let tries =
+            if d.attempts > 1 { format!(" <span class=\"faint\">{} tries</span>", d.attempts) } else { String::new() };
         format!(
             "<tr><td>{}</td><td>{}</td><td><span class=\"badge {class}\">{}</span>{tries}</td></tr>{reason}",
             Text(&d.to),

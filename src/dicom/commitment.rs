@@ -67,8 +67,13 @@ impl CommitReport {
         let committed = references(&root, tags::REFERENCED_SOP_SEQUENCE)?;
         let failed = references(&root, tags::FAILED_SOP_SEQUENCE)?;
         let reasons = root.items(tags::FAILED_SOP_SEQUENCE).iter();
-        let reasons = reasons.map(|item| item.u16(tags::FAILURE_REASON).unwrap_or(super::dimse::status::PROCESSING_FAILURE));
-        Some(Self { transaction_uid: transaction(&root)?, committed, failed: failed.into_iter().zip(reasons).collect() })
+        let reasons =
+            reasons.map(|item| item.u16(tags::FAILURE_REASON).unwrap_or(super::dimse::status::PROCESSING_FAILURE));
+        Some(Self {
+            transaction_uid: transaction(&root)?,
+            committed,
+            failed: failed.into_iter().zip(reasons).collect(),
+        })
     }
 
     /// The data set in a transfer syntax: implicit or explicit VR little endian.
@@ -78,7 +83,8 @@ impl CommitReport {
             data_set = data_set.items(tags::REFERENCED_SOP_SEQUENCE, self.committed.iter().map(item).collect());
         }
         if !self.failed.is_empty() {
-            let failed = self.failed.iter().map(|(object, reason)| item(object).shorts(tags::FAILURE_REASON, &[*reason]));
+            let failed =
+                self.failed.iter().map(|(object, reason)| item(object).shorts(tags::FAILURE_REASON, &[*reason]));
             data_set = data_set.items(tags::FAILED_SOP_SEQUENCE, failed.collect());
         }
         encode(&data_set, transfer_syntax)
@@ -111,7 +117,8 @@ fn transaction(root: &Item<'_>) -> Option<String> {
 fn references(root: &Item<'_>, sequence: Tag) -> Option<Vec<Reference>> {
     let items = root.items(sequence);
     let reference = |item: &Item<'_>| {
-        let [class, instance] = [tags::REFERENCED_SOP_CLASS_UID, tags::REFERENCED_SOP_INSTANCE_UID].map(|t| item.text(t));
+        let [class, instance] =
+            [tags::REFERENCED_SOP_CLASS_UID, tags::REFERENCED_SOP_INSTANCE_UID].map(|t| item.text(t));
         let good = is_uid(&class) && is_uid(&instance);
         good.then(|| Reference { sop_class_uid: class, sop_instance_uid: Identifier::new(instance) })
     };
@@ -136,7 +143,10 @@ mod tests {
     use super::*;
 
     fn reference(n: usize) -> Reference {
-        Reference { sop_class_uid: super::super::sop_class::CT.into(), sop_instance_uid: Identifier::new(format!("1.2.{n}")) }
+        Reference {
+            sop_class_uid: super::super::sop_class::CT.into(),
+            sop_instance_uid: Identifier::new(format!("1.2.{n}")),
+        }
     }
 
     #[test]
@@ -157,7 +167,8 @@ mod tests {
     #[test]
     fn requests_without_transaction_or_objects_or_with_paths_are_refused() {
         let good = CommitRequest { transaction_uid: "1.2.3".into(), objects: vec![reference(0)] };
-        let read = |request: CommitRequest| CommitRequest::parse(&request.to_bytes(syntax::EXPLICIT_LE), syntax::EXPLICIT_LE);
+        let read =
+            |request: CommitRequest| CommitRequest::parse(&request.to_bytes(syntax::EXPLICIT_LE), syntax::EXPLICIT_LE);
         assert!(read(good.clone()).is_some());
         assert!(read(CommitRequest { transaction_uid: "../x".into(), ..good.clone() }).is_none());
         assert!(read(CommitRequest { objects: vec![], ..good.clone() }).is_none());

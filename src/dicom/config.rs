@@ -1,7 +1,7 @@
 //! The `[dicom]` part of the configuration: who may call, how the port is guarded, and where results are sent.
 
-use super::{AeTitle, sop_class};
 use super::tls::{Tls, TlsConfig, TlsError, server_config};
+use super::{AeTitle, sop_class};
 use serde::Deserialize;
 use serde::de::{MapAccess, Visitor, value::MapAccessDeserializer};
 use std::net::{IpAddr, SocketAddr};
@@ -401,7 +401,8 @@ mod tests {
 
     #[test]
     fn a_caller_has_the_rights_of_its_entry_from_its_address_only() {
-        let text = "allow = [\"CT1\", { ae_title = \"CT2\", host = \"10.0.0.2\", commit = false, called = [\"BOX2\"] }]";
+        let text =
+            "allow = [\"CT1\", { ae_title = \"CT2\", host = \"10.0.0.2\", commit = false, called = [\"BOX2\"] }]";
         let config: Config = toml::from_str(text).unwrap();
         let may = |calling_title: &str, called: &str, host: &str| {
             config.caller(&calling(&titles(calling_title, called), host, None)).map(|c| (c.store, c.commit))
@@ -421,9 +422,10 @@ mod tests {
         let ct = titles("CT1", "METWATCH");
         let names = |name: &str| vec![name.to_string()];
         let known = |names: Option<&[String]>| config.caller(&calling(&ct, "10.0.0.1", names)).is_ok();
-        assert_eq!([known(None), known(Some(&[])), known(Some(&names("x"))), known(Some(&names("CT1.Example")))], [
-            false, false, false, true
-        ]);
+        assert_eq!(
+            [known(None), known(Some(&[])), known(Some(&names("x"))), known(Some(&names("CT1.Example")))],
+            [false, false, false, true]
+        );
         let pacs = titles("PACS", "METWATCH");
         let pacs = config.caller(&calling(&pacs, "10.0.0.1", None)).unwrap();
         assert_eq!((pacs.reports, pacs.store, pacs.commit), (true, false, false));
@@ -433,11 +435,9 @@ mod tests {
     fn kinds_come_from_the_sop_class() {
         let kind = |class: &str| ObjectKind::of(&format!("1.2.840.10008.5.1.4.1.1.{class}"));
         assert_eq!([kind("66.4"), kind("66.7")], [Some(ObjectKind::Seg); 2]);
-        assert_eq!([kind("88.34"), kind("7"), kind("104.1"), kind("2")], [
-            Some(ObjectKind::Sr),
-            Some(ObjectKind::Sc),
-            Some(ObjectKind::Pdf),
-            None
-        ]);
+        assert_eq!(
+            [kind("88.34"), kind("7"), kind("104.1"), kind("2")],
+            [Some(ObjectKind::Sr), Some(ObjectKind::Sc), Some(ObjectKind::Pdf), None]
+        );
     }
 }

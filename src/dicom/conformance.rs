@@ -15,7 +15,13 @@ pub fn conformance_statement() -> String {
         ("associations", associations(&config)),
         ("transfer_syntaxes", transfer_syntaxes()),
         ("storage_prefix", sop_class::STORAGE_PREFIX.to_owned()),
-        ("analysed", table(&["SOP class", "UID"], sop_class::ANALYSED.iter().map(|(uid, name)| vec![(*name).into(), (*uid).into()]))),
+        (
+            "analysed",
+            table(
+                &["SOP class", "UID"],
+                sop_class::ANALYSED.iter().map(|(uid, name)| vec![(*name).into(), (*uid).into()]),
+            ),
+        ),
         ("statuses", statuses()),
         ("produced", produced()),
         ("instances_max", commitment::INSTANCES_MAX.to_string()),
@@ -117,14 +123,26 @@ fn parameters(config: &Config) -> String {
         ("pdu_bytes_max", config.pdu_bytes_max.to_string(), "longest PDU, bytes (4096 to 1048576)"),
         ("object_mb_max", config.object_mb_max.to_string(), "largest object, MiB"),
         ("memory_mb_max", config.memory_mb_max.to_string(), "memory of all objects that are being received, MiB"),
-        ("free_mb_min", config.free_mb_min.to_string(), "below this room on the disk objects are answered with 0xA700, MiB"),
-        ("establish_s", config.establish_s.to_string(), "time from the connection to the A-ASSOCIATE-RQ, TLS included, s"),
+        (
+            "free_mb_min",
+            config.free_mb_min.to_string(),
+            "below this room on the disk objects are answered with 0xA700, MiB",
+        ),
+        (
+            "establish_s",
+            config.establish_s.to_string(),
+            "time from the connection to the A-ASSOCIATE-RQ, TLS included, s",
+        ),
         ("idle_s", config.idle_s.to_string(), "silence after which an association is aborted, s"),
         ("quiet_s", config.quiet_s.to_string(), "a series is complete after this quiet time, s"),
         ("incomplete_s", config.incomplete_s.to_string(), "a series with a gap is taken as it is after this time, s"),
     ];
     let fixed = [
-        ("slowest message", format!("{} bytes/s", link::RATE_MIN), "after 10 s an association below this rate is aborted"),
+        (
+            "slowest message",
+            format!("{} bytes/s", link::RATE_MIN),
+            "after 10 s an association below this rate is aborted",
+        ),
         ("answer of another node", format!("{} s", peer::ANSWER.as_secs()), "then the association is aborted"),
         ("connecting to another node", format!("{} s", peer::CONNECT.as_secs()), "TCP, then as long for TLS"),
         ("nested sequences", walker::NESTING_MAX.to_string(), "deeper objects are refused"),

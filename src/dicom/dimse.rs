@@ -156,7 +156,9 @@ impl Command {
     pub fn response(&self, status: u16, comment: &str) -> Self {
         let mut values = BTreeMap::new();
         // A response names as affected what its request names as affected or, in an N-ACTION, as requested.
-        for (from, to) in [(0x0003, 0x0002), (0x0002, 0x0002), (0x1001, 0x1000), (0x1000, 0x1000), (0x1002, 0x1002), (0x1008, 0x1008)] {
+        for (from, to) in
+            [(0x0003, 0x0002), (0x0002, 0x0002), (0x1001, 0x1000), (0x1000, 0x1000), (0x1002, 0x1002), (0x1008, 0x1008)]
+        {
             if let Some(value) = self.0.get(&from) {
                 values.insert(to, value.clone());
             }

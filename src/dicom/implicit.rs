@@ -45,7 +45,10 @@ impl<'a> Cursor<'a> {
                 return Ok(());
             }
             let vr = self.take(2)?;
-            let long = matches!(vr, b"OB" | b"OD" | b"OF" | b"OL" | b"OV" | b"OW" | b"SQ" | b"SV" | b"UC" | b"UN" | b"UR" | b"UT" | b"UV");
+            let long = matches!(
+                vr,
+                b"OB" | b"OD" | b"OF" | b"OL" | b"OV" | b"OW" | b"SQ" | b"SV" | b"UC" | b"UN" | b"UR" | b"UT" | b"UV"
+            );
             let length = if long {
                 self.take(2)?;
                 self.u32()?
@@ -98,7 +101,8 @@ mod tests {
 
     #[test]
     fn vrs_go_and_lengths_become_defined() {
-        let explicit = b"\x08\x00\x60\x00CS\x02\x00CT\x06\x30\x20\x00SQ\0\0\xFF\xFF\xFF\xFF\xFE\xFF\x00\xE0\xFF\xFF\xFF\xFF\
+        let explicit =
+            b"\x08\x00\x60\x00CS\x02\x00CT\x06\x30\x20\x00SQ\0\0\xFF\xFF\xFF\xFF\xFE\xFF\x00\xE0\xFF\xFF\xFF\xFF\
             \x06\x30\x22\x00IS\x02\x007 \xFE\xFF\x0D\xE0\0\0\0\0\xFE\xFF\xDD\xE0\0\0\0\0";
         let implicit = b"\x08\x00\x60\x00\x02\0\0\0CT\x06\x30\x20\x00\x12\0\0\0\xFE\xFF\x00\xE0\x0A\0\0\0\x06\x30\x22\x00\x02\0\0\x007 ";
         assert_eq!(from_explicit(explicit).unwrap(), implicit);

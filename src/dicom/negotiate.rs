@@ -165,7 +165,8 @@ mod tests {
             ContextReason::NoReason,
         ];
         assert_eq!(reasons, expected);
-        let role = |v: &UserVariableItem| matches!(v, UserVariableItem::ScuScpRoleSelectionSubItem(_, r) if r.scp && !r.scu);
+        let role =
+            |v: &UserVariableItem| matches!(v, UserVariableItem::ScuScpRoleSelectionSubItem(_, r) if r.scp && !r.scu);
         assert!(agreed.answer.user_variables.iter().any(role));
         let refused = |calling: &str, called: &str, config: &Config| {
             negotiate(&request(calling, called), config, HOST, None).err().unwrap()
@@ -188,7 +189,8 @@ mod tests {
     fn a_hundred_and_twenty_eight_contexts_are_answered_and_no_more() {
         let config = Config { allow: vec![AeTitle::new("CT1").unwrap().into()], ..Config::default() };
         let mut many = request("CT1", "METWATCH");
-        many.presentation_contexts = (0..200u16).map(|k| context((k * 2 + 1) as u8, sop_class::CT, &[syntax::IMPLICIT_LE])).collect();
+        many.presentation_contexts =
+            (0..200u16).map(|k| context((k * 2 + 1) as u8, sop_class::CT, &[syntax::IMPLICIT_LE])).collect();
         let agreed = negotiate(&many, &config, HOST, None).unwrap();
         assert_eq!((agreed.contexts.len(), agreed.answer.presentation_contexts.len()), (128, 128));
     }

@@ -4,12 +4,12 @@
 //! promise that it survives. Limits: connections, associations, PDU length, object size, bytes in flight, deadlines and a
 //! minimum rate.
 
+use super::Config;
 use super::link::{Incoming, Link, LinkError};
 use super::negotiate::{Agreed, negotiate, peer_pdu_max};
 use super::sink::{AssociationEnd, HowEnded, Sink};
 use super::talk::Talk;
 use super::tls::{TlsError, server_config};
-use super::Config;
 use dicom_ul::pdu::{
     AssociationRJ, AssociationRJResult, AssociationRJServiceProviderPresentationReason as Congestion,
     AssociationRJSource, AssociationRQ, Pdu,
@@ -195,7 +195,19 @@ impl Server {
         info!(association = number, calling_ae = %caller.ae_title, contexts = contexts.len(), tls, "association established");
         let peer_pdu_max = peer_pdu_max(&request.user_variables);
         let (series, objects, reported) = (BTreeSet::new(), 0, None);
-        self.talk(Talk { server: self, link, contexts, peer_pdu_max, number, peer, caller, called_ae, series, objects, reported });
+        self.talk(Talk {
+            server: self,
+            link,
+            contexts,
+            peer_pdu_max,
+            number,
+            peer,
+            caller,
+            called_ae,
+            series,
+            objects,
+            reported,
+        });
     }
 
     /// An established association to its end.

@@ -68,7 +68,8 @@ pub fn send(
 ) -> Result<Vec<Delivery>, SendError> {
     let mut proposals: Vec<Proposal> = Vec::new();
     for index in 0..count {
-        let Some((class, own)) = load(index).ok().and_then(|bytes| parse_object(&bytes).ok().map(|o| kind_of(&o.header)))
+        let Some((class, own)) =
+            load(index).ok().and_then(|bytes| parse_object(&bytes).ok().map(|o| kind_of(&o.header)))
         else {
             continue;
         };

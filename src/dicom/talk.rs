@@ -128,7 +128,8 @@ impl Talk<'_> {
             let command = Command::parse(&message.command_bytes);
             let command = command.ok_or_else(|| LinkError::Pdu("a damaged command set".into()))?;
             let whole = !command.has_data_set();
-            if command.field() == Some(field::STORE) && is_uid(&command.sop_class()) && is_uid(&command.sop_instance()) {
+            if command.field() == Some(field::STORE) && is_uid(&command.sop_class()) && is_uid(&command.sop_instance())
+            {
                 let transfer_syntax = self.contexts.get(&message.context).map_or("", |c| &c.1);
                 let (class, instance) = (command.sop_class(), command.sop_instance());
                 message.bytes = part10::file(&[], &class, &instance, transfer_syntax, Some(&self.caller.ae_title));

@@ -98,7 +98,9 @@ impl Explain for TlsError {
         match self {
             Self::File { .. } | Self::BadPem { .. } => "name a readable PEM file in dicom.tls",
             Self::OpenKey { .. } => "chmod 600 the key and give it to the service's user",
-            Self::Unusable { .. } => "check that the key belongs to the certificate and that it is an X.509 v3 certificate",
+            Self::Unusable { .. } => {
+                "check that the key belongs to the certificate and that it is an X.509 v3 certificate"
+            }
             Self::NotConfigured { .. } => "complete dicom.tls: ca_file, and certificate_file with key_file to listen",
         }
     }
@@ -259,7 +261,9 @@ mod tests {
 
     #[test]
     fn damaged_certificates_have_no_names_and_do_no_harm() {
-        for bytes in [&[][..], &[0x30], &[0x30, 0x82, 0xFF], &[0x30, 0x84, 0xFF, 0xFF, 0xFF, 0xFF, 1], &[0x30, 2, 0x30, 0]] {
+        for bytes in
+            [&[][..], &[0x30], &[0x30, 0x82, 0xFF], &[0x30, 0x84, 0xFF, 0xFF, 0xFF, 0xFF, 1], &[0x30, 2, 0x30, 0]]
+        {
             assert!(names(bytes).is_empty());
         }
     }

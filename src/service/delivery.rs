@@ -32,6 +32,8 @@ const ROUNDS_MAX: u32 = 3;
 /// A report that was not confirmed over its association, and one that its requester does not take, is given up after this long.
 const REPORT_GIVE_UP_MS: [i64; 2] = [10 * 60_000, 24 * 3_600_000];
 const TICK: Duration = Duration::from_secs(1);
+/// `outbox.json` is written so often even when no message moved: its numbers of tries and reasons do.
+const WRITE_EVERY: Duration = Duration::from_secs(5);
 /// Folder of reports in the spool.
 const REPORTS: &str = "commitments";
 
@@ -157,7 +159,8 @@ pub fn report_confirmed(store: &Store, id: &str) {
 pub fn take_report(store: &Store, from: &AeTitle, report: &CommitReport) -> Result<usize, StoreError> {
     let mut known = 0;
     for row in store.outbox_open()? {
-        let asked = matches!(&row.state, OutboxState::Committing { transaction, .. } if *transaction == report.transaction_uid);
+        let asked =
+            matches!(&row.state, OutboxState::Committing { transaction, .. } if *transaction == report.transaction_uid);
         if row.kind != OutboxKind::DicomSend || row.topic != from.as_str() || !asked {
             continue;
         }
@@ -195,6 +198,12 @@ fn advance(store: &Store, id: &str, to: OutboxState, detail: &str) {
     let name = to.name();
     if let Err(error) = store.outbox_advance(id, to, &note(&format!("{name}, {detail}"), id), super::now_ms()) {
         tracing::error!(%error, message = id, "a message could not be moved on");
+    }
+}
+
+fn note_failure(store: &Store, row: &OutboxV1, why: &str) {
+    if let Err(error) = store.outbox_failed(&row.id, why) {
+        tracing::warn!(%error, message = row.id, "a failure could not be noted");
     }
 }
 
@@ -343,10 +352,12 @@ impl Sender {
 
     /// Parks what would fail again or has failed for too long.
     fn failed(&self, row: &OutboxV1, why: &str, permanent: bool) {
+        note_failure(&self.store, row, why);
         let since_ms = row.retried_at_ms.unwrap_or(row.created_at_ms);
         let given_up = super::now_ms() - since_ms >= i64::from(self.destination.give_up_h) * 3_600_000;
         if permanent || given_up {
-            let reason = if permanent { why.to_owned() } else { format!("{why}; tried for {} h", self.destination.give_up_h) };
+            let reason =
+                if permanent { why.to_owned() } else { format!("{why}; tried for {} h", self.destination.give_up_h) };
             advance(&self.store, &row.id, parked(&self.store, row, reason), "not delivered");
         }
     }
@@ -387,6 +398,7 @@ impl Sender {
             Err(error) => {
                 tracing::warn!(to = %self.destination.ae_title, %error, "commitment could not be requested");
                 for row in &rows {
+                    note_failure(&self.store, row, &error.to_string());
                     // Asked again with the next round.
                     let again = OutboxState::Committing { transaction: transaction.clone(), at_ms: 0 };
                     let reason = format!("{error}; the object is stored there");
@@ -435,16 +447,17 @@ impl Reporter {
     /// Reports until `stop` is set.
     pub fn run(self, stop: &AtomicBool) {
         let mut pauses: BTreeMap<String, Pause> = BTreeMap::new();
-        let mut seen = 0;
+        let (mut seen, mut written) = (None, Instant::now());
         while !stop.load(Ordering::Relaxed) {
             if let Err(error) = self.store.take_requests(super::now_ms()).and_then(|_| self.round(&mut pauses)) {
                 tracing::error!(%error, "the outbox could not be read or written");
             }
             let now = self.store.outbox_generation();
-            if now != seen {
+            if seen.replace(now) != Some(now) || written.elapsed() >= WRITE_EVERY {
                 self.store.write_outbox();
+                written = Instant::now();
             }
-            seen = self.store.wait_outbox(now, TICK).min(now);
+            self.store.wait_outbox(now, TICK);
         }
     }
 
@@ -473,7 +486,8 @@ impl Reporter {
         let (Some(to), Some(file)) = (to, &row.file) else { return Ok(Outcome::Waiting) };
         let Some(address) = to.address else {
             if age_ms >= REPORT_GIVE_UP_MS[0] {
-                let reason = "it was not confirmed over its association, and no report_port is configured for its requester";
+                let reason =
+                    "it was not confirmed over its association, and no report_port is configured for its requester";
                 advance(&self.store, &row.id, parked(&self.store, row, reason.into()), "not reported");
             }
             return Ok(Outcome::Waiting);
@@ -481,13 +495,17 @@ impl Reporter {
         let report = CommitReport::parse(&self.store.read_spool(file)?, dicom::syntax::EXPLICIT_LE);
         let report = report.ok_or_else(|| StoreError::Damaged { what: format!("{} is no report", file.path) })?;
         self.store.outbox_attempt(&row.id)?;
-        match self.target(row, &to, address).and_then(|target| dicom::report_commitment(&target, &report).map_err(|e| e.to_string())) {
+        match self
+            .target(row, &to, address)
+            .and_then(|target| dicom::report_commitment(&target, &report).map_err(|e| e.to_string()))
+        {
             Ok(()) => {
                 advance(&self.store, &row.id, OutboxState::Delivered { at_ms: super::now_ms() }, "reported");
                 Ok(Outcome::Done)
             }
             Err(why) => {
                 tracing::warn!(to = row.topic, why, "a commitment could not be reported");
+                note_failure(&self.store, row, &why);
                 if age_ms >= REPORT_GIVE_UP_MS[1] {
                     advance(&self.store, &row.id, parked(&self.store, row, why), "not reported");
                 }

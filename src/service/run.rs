@@ -25,6 +25,9 @@ const HEALTH_EVERY: Duration = Duration::from_secs(30);
 /// The worker may be silent this long (one study is a few seconds) before the watchdog is no longer fed.
 const WORKER_SILENT: Duration = Duration::from_secs(300);
 
+/// Senders that wait for another node are left behind after this long.
+const SENDERS_GRACE: Duration = Duration::from_secs(3);
+
 /// Why the service did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
@@ -100,6 +103,8 @@ pub struct Service {
     heartbeat: Arc<AtomicU64>,
     began: Instant,
     threads: Vec<JoinHandle<()>>,
+    /// Threads that may wait for another node for a minute; what they do is durable at each step.
+    senders: Vec<JoinHandle<()>>,
 }
 
 impl Service {
@@ -160,6 +165,7 @@ impl Service {
             heartbeat: heartbeat.clone(),
             began,
             threads: Vec::new(),
+            senders: Vec::new(),
         };
         let cut_offs =
             models.nomogram.variants.iter().map(|v| (v.name.clone(), [v.intermediate_from, v.high_from])).collect();
@@ -188,12 +194,14 @@ impl Service {
         for sender in senders {
             let stop = stop.clone();
             service.spawn("sender", move || sender.run(&stop))?;
+            service.senders.extend(service.threads.pop());
         }
         let reporter = Reporter { store: store.clone(), config: config.dicom.clone() };
         service.spawn("reporter", {
             let stop = stop.clone();
             move || reporter.run(&stop)
         })?;
+        service.senders.extend(service.threads.pop());
         let dicom_config = config.dicom;
         service.spawn("dicom", {
             let stop = stop.clone();
@@ -218,7 +226,8 @@ impl Service {
     /// Whether every part is at work; what the watchdog is fed by.
     pub fn is_alive(&self) -> bool {
         let last = Duration::from_millis(self.heartbeat.load(Ordering::Relaxed));
-        self.threads.iter().all(|t| !t.is_finished()) && self.began.elapsed().saturating_sub(last) < WORKER_SILENT
+        self.threads.iter().chain(&self.senders).all(|t| !t.is_finished())
+            && self.began.elapsed().saturating_sub(last) < WORKER_SILENT
     }
 
     /// Stops: no new associations, the running step ends, everything is on disk.
@@ -230,6 +239,10 @@ impl Service {
             if thread.join().is_err() {
                 tracing::error!(name, "a part of the service had ended by a fault of the program");
             }
+        }
+        let deadline = Instant::now() + SENDERS_GRACE;
+        while self.senders.iter().any(|t| !t.is_finished()) && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(20));
         }
         tracing::info!("stopped");
     }

@@ -196,7 +196,8 @@ impl Sink for StoreSink {
     }
 
     fn settle(&self, association: u64) -> Result<(), StoreFailure> {
-        let staged = self.staged.lock().unwrap_or_else(PoisonError::into_inner).remove(&association).unwrap_or_default();
+        let staged =
+            self.staged.lock().unwrap_or_else(PoisonError::into_inner).remove(&association).unwrap_or_default();
         self.store.put_staged(&staged, super::now_ms()).map_err(failure)?;
         staged.iter().map(StagedObject::series_uid).collect::<BTreeSet<_>>().into_iter().for_each(|series| {
             self.arrivals.note(series, association);

@@ -6,8 +6,8 @@ use super::objects;
 use super::result::{AssessmentResult, PackageRef, Remark, ResultV1, Status};
 use crate::alert::Identifiers;
 use crate::console::{
-    AlertState, AlertView, AssessmentView, AuditRow, Command, Contribution, DeliveryRow, FeatureRow, FileRow, PackageRow, RegionRow,
-    Remark as RemarkRow, Source, Status as Shown, StepRow, StudyPage, StudySummary, Viewed,
+    AlertState, AlertView, AssessmentView, AuditRow, Command, Contribution, DeliveryRow, FeatureRow, FileRow,
+    PackageRow, RegionRow, Remark as RemarkRow, Source, Status as Shown, StepRow, StudyPage, StudySummary, Viewed,
 };
 use crate::risk::{self, ClinicalValues};
 use crate::store::{AuditNote, OutboxKind, OutboxState, OutboxV1, StateV1, Store, StoreError, StudyV1};

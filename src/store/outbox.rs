@@ -6,6 +6,9 @@ use super::{AuditNote, NewOutbox, OutboxKind, OutboxState, OutboxV1, Store, Stor
 use std::sync::PoisonError;
 use std::time::Duration;
 
+/// Longest note on a failure.
+const FAILURE_CHARS_MAX: usize = 300;
+
 /// A stable message id (32 hex digits) from all that makes a message unique, such as `["alert", box, study, revision, variant]`.
 pub fn message_id(parts: &[&str]) -> String {
     let mut bytes = Vec::new();
@@ -44,6 +47,7 @@ pub(super) fn add(tx: &Tx, new: &NewOutbox, now_ms: i64) -> Result<(), Stop> {
         created_at_ms: now_ms,
         expires_at_ms: new.expires_at_ms,
         file: new.file.clone(),
+        failure: None,
         retried_at_ms: None,
         attempts: 0,
         state: OutboxState::Queued,
@@ -146,6 +150,15 @@ impl Store {
         })
     }
 
+    /// Notes why a message was not delivered this time, for a person who looks. Not flushed, for the same reason.
+    pub fn outbox_failed(&self, id: &str, why: &str) -> Result<(), StoreError> {
+        self.trees().transact_unflushed("noting a failure", |tx| {
+            let Some(mut row) = tx.get::<OutboxV1>(Table::Outbox, id.as_bytes())? else { return Ok(()) };
+            row.failure = Some(why.chars().take(FAILURE_CHARS_MAX).collect());
+            tx.put(Table::Outbox, id.as_bytes(), &row)
+        })
+    }
+
     /// A number that grows with every change of the outbox.
     pub fn outbox_generation(&self) -> u64 {
         *self.inner.generation.lock().unwrap_or_else(PoisonError::into_inner)
@@ -171,7 +184,15 @@ mod tests {
 
     fn message(kind: OutboxKind, id: &str) -> NewOutbox {
         let (topic, payload) = (format!("x/{id}"), "{}".to_string());
-        NewOutbox { id: id.into(), kind, topic, payload, study: Some("S000001".into()), expires_at_ms: None, file: None }
+        NewOutbox {
+            id: id.into(),
+            kind,
+            topic,
+            payload,
+            study: Some("S000001".into()),
+            expires_at_ms: None,
+            file: None,
+        }
     }
 
     #[test]

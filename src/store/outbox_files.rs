@@ -34,6 +34,8 @@ pub struct OutboxRowV1 {
     pub payload: serde_json::Value,
     /// How often it was tried.
     pub attempts: u32,
+    /// Why it was not delivered when it was tried last.
+    pub failure: Option<String>,
     /// When it was queued, unix ms UTC.
     pub created_at_ms: i64,
     /// How far it has come.
@@ -48,6 +50,7 @@ impl From<OutboxV1> for OutboxRowV1 {
             study: row.study,
             payload: serde_json::from_str(&row.payload).unwrap_or_default(),
             attempts: row.attempts,
+            failure: row.failure,
             created_at_ms: row.created_at_ms,
             state: row.state,
         }
@@ -88,7 +91,9 @@ impl Store {
             let json = serde_json::to_vec_pretty(&status).map_err(|e| StoreError::damaged(e.to_string()))?;
             let path = self.directory().join(FILE);
             let part = path.with_extension("json.part");
-            fs::write(&part, json).and_then(|()| fs::rename(&part, &path)).map_err(|e| StoreError::file("writing", &path, e))
+            fs::write(&part, json)
+                .and_then(|()| fs::rename(&part, &path))
+                .map_err(|e| StoreError::file("writing", &path, e))
         });
         if let Err(error) = written {
             tracing::warn!(%error, "the status of the outbox was not written");

@@ -443,6 +443,9 @@ pub struct OutboxV1 {
     /// A file of the spool that belongs to it.
     #[serde(default)]
     pub file: Option<SpoolFile>,
+    /// Why it was not delivered when it was tried last.
+    #[serde(default)]
+    pub failure: Option<String>,
     /// When a person had it sent again, unix ms UTC.
     #[serde(default)]
     pub retried_at_ms: Option<i64>,

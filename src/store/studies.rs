@@ -3,8 +3,8 @@
 use super::record::ROW_BYTES_MAX;
 use super::trees::{STUDIES, Stop, Table, Tx, stop};
 use super::{
-    AuditNote, HistoryV1, NewObject, NewOutbox, ObjectV1, PackagesV1, PutObject, SpoolFile, StagedObject, StateV1, Store,
-    StoreError, StudyChange, StudyV1, audit, outbox, sha256_hex,
+    AuditNote, HistoryV1, NewObject, NewOutbox, ObjectV1, PackagesV1, PutObject, SpoolFile, StagedObject, StateV1,
+    Store, StoreError, StudyChange, StudyV1, audit, outbox, sha256_hex,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -303,7 +303,14 @@ fn check_texts(new: &NewObject) -> Result<(), StoreError> {
 }
 
 /// The rows of a new object: itself, where it is found, and its study.
-fn put_rows(tx: &Tx, number: &str, key: &[u8], object: &ObjectV1, new: &NewObject, now_ms: i64) -> Result<StudyV1, Stop> {
+fn put_rows(
+    tx: &Tx,
+    number: &str,
+    key: &[u8],
+    object: &ObjectV1,
+    new: &NewObject,
+    now_ms: i64,
+) -> Result<StudyV1, Stop> {
     let study = receive(tx, number, new, now_ms)?;
     tx.put(Table::Objects, key, object)?;
     tx.put(Table::Instances, hash_key(&object.sop_uid).as_bytes(), &number)?;

@@ -2,7 +2,7 @@
 
 Modes: refuse (C-STORE 0x0122), busy (0xA700 until FOLDER/free exists), same / new (commitment reported over the same association
 or a new one), fail (the first commitment reports failures), never (takes requests, reports nothing), implicit (takes implicit VR
-only), hang (answers nothing until FOLDER/free exists). Prints a line per event.
+only), warn (stores with 0xB000), hang (never answers a C-STORE). Prints a line per event.
 """
 import pathlib
 import sys
@@ -10,8 +10,8 @@ import threading
 import time
 
 from pydicom.dataset import Dataset
-from pynetdicom import AE, evt
-from pynetdicom.presentation import StoragePresentationContexts, build_context
+from pynetdicom import AE, build_role, evt
+from pynetdicom.presentation import StoragePresentationContexts
 from pynetdicom.sop_class import StorageCommitmentPushModel, Verification
 
 title, port, folder, box = sys.argv[1], int(sys.argv[2]), pathlib.Path(sys.argv[3]), int(sys.argv[4])
@@ -29,8 +29,9 @@ def free():
 
 
 def on_store(event):
-    if 'hang' in modes and not free():
-        time.sleep(120)
+    if 'hang' in modes:
+        say('hanging')
+        time.sleep(600)
     if 'refuse' in modes and not free():
         return 0x0122
     if 'busy' in modes and not free():
@@ -40,7 +41,7 @@ def on_store(event):
     ds.file_meta = event.file_meta
     ds.save_as(folder / f'{ds.SOPInstanceUID}.dcm', enforce_file_format=True)
     say('stored', ds.SOPInstanceUID, event.context.transfer_syntax)
-    return 0
+    return 0xB000 if 'warn' in modes else 0
 
 
 def report_on(request):
@@ -77,7 +78,6 @@ def later(assoc, report, kind):
         time.sleep(0.05)
     ae = AE(ae_title=title)
     ae.add_requested_context(StorageCommitmentPushModel)
-    from pynetdicom import build_role
     role = build_role(StorageCommitmentPushModel, scp_role=True)
     back = ae.associate('127.0.0.1', box, ae_title='METWATCH', ext_neg=[role])
     if back.is_established:
@@ -104,9 +104,7 @@ for context in StoragePresentationContexts:
 ae.add_supported_context('1.2.840.10008.5.1.4.1.1.66.4', syntaxes)
 ae.add_supported_context(Verification)
 if {'same', 'new', 'never', 'fail'} & set(modes):
-    ae.add_supported_context(StorageCommitmentPushModel, scu_role=True, scp_role=False)
-    ae.supported_contexts[-1].scu_role = None
-    ae.supported_contexts[-1].scp_role = None
+    ae.add_supported_context(StorageCommitmentPushModel)
 handlers = [(evt.EVT_C_STORE, on_store), (evt.EVT_C_ECHO, lambda e: 0), (evt.EVT_N_ACTION, on_action)]
 ae.start_server(('127.0.0.1', port), block=False, evt_handlers=handlers)
 say('ready')
