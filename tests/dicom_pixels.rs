@@ -1,4 +1,5 @@
-//! Every file of pydicom's test data: what is decoded here equals what pydicom decodes, and the rest is refused with its reason.
+//! Every file of pydicom's test data: what is decoded here equals what pydicom decodes, and the rest is refused with
+//! its reason.
 
 use crate::common::{Folder, metwatch, reference};
 use crate::made::{Made, encapsulated};
@@ -26,8 +27,8 @@ use Outcome::{Equal, Refused};
 
 include!("data/pydicom_outcomes.rs");
 
-/// pydicom's own gray values, as SHA-256 over 32-bit little endian numbers, frame after frame; JPEG 2000 and JPEG by what pylibjpeg
-/// decodes. A file that pydicom cannot decode either has its error instead.
+/// pydicom's own gray values, as SHA-256 over 32-bit little endian numbers, frame after frame; JPEG 2000 and JPEG by
+/// what pylibjpeg decodes. A file that pydicom cannot decode either has its error instead.
 const SCRIPT: &str = r#"
 import sys, pathlib, hashlib, warnings, numpy as np, pydicom
 warnings.simplefilter('ignore')

@@ -229,7 +229,8 @@ fn the_service_analyzes_the_chosen_series_of_a_study() {
     assert!(shown["state"]["sentence"].as_str().unwrap().contains("S000002"), "{shown}");
 }
 
-/// A gap waits until T2, is announced as incomplete, and the late slice makes a new revision; a restart in between changes nothing.
+/// A gap waits until T2, is announced as incomplete, and the late slice makes a new revision; a restart in between
+/// changes nothing.
 #[test]
 fn a_gap_waits_is_announced_and_a_late_slice_makes_a_revision() {
     let port = free_port();

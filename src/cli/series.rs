@@ -1,5 +1,5 @@
-//! `metwatch series explain`: every series of a folder with its geometry, the outcome of each series rule, the verdict, and which
-//! one would be analyzed and why. Nothing is stored or sent.
+//! `metwatch series explain`: every series of a folder with its geometry, the outcome of each series rule, the verdict,
+//! and which one would be analyzed and why. Nothing is stored or sent.
 
 use super::load::{Found, FoundSeries, find_files, find_series};
 use super::{Failure, load_rules};
@@ -18,7 +18,8 @@ pub struct Args {
 
 #[derive(clap::Subcommand)]
 enum SeriesCommand {
-    /// Lists every series of a folder: what it is, what each rule says of it, and which one would be analysed (a dry run)
+    /// Lists every series of a folder: what it is, what each rule says of it, and which one would be analysed (a dry
+    /// run)
     Explain {
         /// A folder of DICOM files, or DICOM files
         #[arg(required = true, value_name = "DIR")]

@@ -1,5 +1,6 @@
-//! Compressed frames are decoded in processes of their own: a codec that loops, aborts or asks for all memory ends its process and
-//! nothing else. One request and one answer at a time go over a socket pair; the process is the program itself under a hidden command.
+//! Compressed frames are decoded in processes of their own: a codec that loops, aborts or asks for all memory ends its
+//! process and nothing else. One request and one answer at a time go over a socket pair; the process is the program
+//! itself under a hidden command.
 
 use super::PixelFormat;
 use super::pixels::{PixelFault, decode_frame};
@@ -35,13 +36,15 @@ pub enum Decoder {
 #[derive(Debug)]
 pub struct Workers {
     program: PathBuf,
+    /// Time for one frame.
+    patience: Duration,
     idle: Mutex<Vec<Worker>>,
 }
 
 impl Decoder {
     /// Decodes in processes of `program`.
     pub fn apart(program: &Path) -> Self {
-        Self::Apart(Workers { program: program.into(), idle: Mutex::default() })
+        Self::Apart(Workers { program: program.into(), patience: FRAME_TIME_MAX, idle: Mutex::default() })
     }
 
     /// Decodes in processes of the running program, which must be `metwatch`.
@@ -66,7 +69,7 @@ impl Workers {
             None => Worker::start(&self.program).map_err(|e| PixelFault::NoDecoder(e.kind()))?,
         };
         // A worker that did not answer is dropped, and ended by that.
-        let decoded = worker.ask(request)?;
+        let decoded = worker.ask(request, self.patience)?;
         worker.failures += u32::from(decoded.is_none());
         if worker.failures < FAILURES_MAX {
             self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(worker);
@@ -99,17 +102,17 @@ impl Worker {
     }
 
     /// One frame there and back; `None`: the frame is damaged.
-    fn ask(&mut self, request: &[u8]) -> Result<Option<Vec<u8>>, PixelFault> {
-        let until = Instant::now() + FRAME_TIME_MAX;
-        let answer = self.exchange(request, until);
+    fn ask(&mut self, request: &[u8], patience: Duration) -> Result<Option<Vec<u8>>, PixelFault> {
+        let answer = self.exchange(request, patience);
         answer.map_err(|error| match error.kind() {
             io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => PixelFault::Ended("took too long and was ended"),
             _ => PixelFault::Ended("ended, or needed more memory than it may have"),
         })
     }
 
-    fn exchange(&mut self, request: &[u8], until: Instant) -> io::Result<Option<Vec<u8>>> {
-        self.line.set_write_timeout(Some(FRAME_TIME_MAX))?;
+    fn exchange(&mut self, request: &[u8], patience: Duration) -> io::Result<Option<Vec<u8>>> {
+        let until = Instant::now() + patience;
+        self.line.set_write_timeout(Some(patience))?;
         self.line.write_all(&(request.len() as u32).to_le_bytes())?;
         self.line.write_all(request)?;
         let mut head = [0; 4];
@@ -238,5 +241,17 @@ mod tests {
         let decode = |program: &str| Decoder::apart(Path::new(program)).decode(&[0; 8], &format, syntax::RLE);
         assert!(matches!(decode("/bin/true"), Err(PixelFault::Ended(_))));
         assert!(matches!(decode("/nonexistent/metwatch"), Err(PixelFault::Ended(_))));
+    }
+
+    /// A decoder that hangs is ended in time, and it has a limit of memory: without one this script ends by itself.
+    #[test]
+    fn a_decoder_has_limits_of_time_and_memory() {
+        let script = std::env::temp_dir().join(format!("metwatch-hangs-{}", std::process::id()));
+        let text = format!("#!/bin/sh\n[ \"$(ulimit -v)\" = {} ] && exec sleep 30\n", MEMORY_MB_MAX << 10);
+        std::fs::write(&script, text).unwrap();
+        std::fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
+        let workers = Workers { program: script.clone(), patience: Duration::from_millis(500), idle: Mutex::default() };
+        assert_eq!(workers.decode(&[0; 12]), Err(PixelFault::Ended("took too long and was ended")));
+        std::fs::remove_file(script).unwrap();
     }
 }

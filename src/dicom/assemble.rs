@@ -24,8 +24,9 @@ const LITTLE_AIR_PERCENT: f64 = 0.5;
 pub struct Assembled {
     /// The volume, in HU.
     pub volume: Volume,
-    /// Voxels where nothing was measured (padding, corners outside the reconstruction circle, beside sheared slices), as ranges
-    /// of positions in `volume.hu` in memory order. They are air in the volume and belong to no region: [`leave_out`].
+    /// Voxels where nothing was measured (padding, corners outside the reconstruction circle, beside sheared slices),
+    /// as ranges of positions in `volume.hu` in memory order. They are air in the volume and belong to no region:
+    /// [`leave_out`].
     pub unmeasured: Vec<Range<usize>>,
     /// The plan's notes and those on the voxels.
     pub notes: Vec<Note>,
@@ -33,7 +34,8 @@ pub struct Assembled {
     pub refusals: Vec<Note>,
 }
 
-/// Takes voxels where nothing was measured ([`Assembled::unmeasured`]) out of every region of a label map of the same volume.
+/// Takes voxels where nothing was measured ([`Assembled::unmeasured`]) out of every region of a label map of the same
+/// volume.
 pub fn leave_out(unmeasured: &[Range<usize>], labels: &mut Array3<u8>) {
     let (_, rows, columns) = labels.dim();
     for at in unmeasured.iter().cloned().flatten() {
@@ -42,9 +44,11 @@ pub fn leave_out(unmeasured: &[Range<usize>], labels: &mut Array3<u8>) {
     }
 }
 
-/// Makes the volume of a plan. `load` gives the bytes of the object with the index that [`super::plan_series`] saw it under;
-/// `progress` hears (slices done, slices in all), from several threads. Decodes on rayon's threads by `decoder`; a decoder that fails
-/// is an error of its slice. Memory: the volume itself (4 bytes a voxel; twice when resampled) and one object per thread.
+/// Makes the volume of a plan. `load` gives the bytes of the object with the index that [`super::plan_series`] saw it
+/// under;
+/// `progress` hears (slices done, slices in all), from several threads. Decodes on rayon's threads by `decoder`; a
+/// decoder that fails is an error of its slice. Memory: the volume itself (4 bytes a voxel; twice when resampled) and
+/// one object per thread.
 pub fn assemble_volume(
     plan: &SeriesPlan,
     decoder: &Decoder,
@@ -118,8 +122,8 @@ fn fill_unmeasured(hu: &mut Array3<f32>) -> Vec<Range<usize>> {
     runs.collect::<Vec<_>>().concat()
 }
 
-/// Slices at their true positions onto the plan's regular, upright grid: linear along the normal and within the planes, NaN where
-/// a value that is needed was not measured.
+/// Slices at their true positions onto the plan's regular, upright grid: linear along the normal and within the planes,
+/// NaN where a value that is needed was not measured.
 fn resample(plan: &SeriesPlan, stack: ArrayView3<f32>) -> Array3<f32> {
     let g = &plan.geometry;
     let axis = |a: usize| [g.direction[0][a], g.direction[1][a], g.direction[2][a]];
@@ -158,8 +162,8 @@ fn resample(plan: &SeriesPlan, stack: ArrayView3<f32>) -> Array3<f32> {
     out
 }
 
-/// Adds `weight` times a slice (row by row, `columns` wide) that begins at `shift` (pixels, x and y) to a plane (`size_x` wide);
-/// NaN outside.
+/// Adds `weight` times a slice (row by row, `columns` wide) that begins at `shift` (pixels, x and y) to a plane
+/// (`size_x` wide); NaN outside.
 fn add_shifted(plane: &mut [f32], size_x: usize, slice: &[f32], columns: usize, shift: [f64; 2], weight: f64) {
     let rows = slice.len() / columns.max(1);
     let at = |x: isize, y: isize| {
@@ -183,7 +187,8 @@ fn add_shifted(plane: &mut [f32], size_x: usize, slice: &[f32], columns: usize, 
     }
 }
 
-/// A body must be there, and air near -1000 HU around or in it. `unmeasured`: voxels that were made air and prove nothing.
+/// A body must be there, and air near -1000 HU around or in it. `unmeasured`: voxels that were made air and prove
+/// nothing.
 fn judge_voxels(hu: &Array3<f32>, unmeasured: usize, notes: &mut Vec<Note>, refusals: &mut Vec<Note>) {
     let values = hu.as_slice().unwrap_or_default();
     let count = |range: Range<f32>| values.par_iter().filter(|v| range.contains(v)).count();
@@ -195,7 +200,8 @@ fn judge_voxels(hu: &Array3<f32>, unmeasured: usize, notes: &mut Vec<Note>, refu
             format!("only {tissue_percent:.1} % of the voxels are soft tissue: there is no body in the volume");
         refusals.push(Note::new("series.no-body", sentence));
     }
-    // Air that the scanner stores at 0 instead of -1000 would pass for soft tissue: without any air, the scale is not believed.
+    // Air that the scanner stores at 0 instead of -1000 would pass for soft tissue: without any air, the scale is not
+    // believed.
     let air_percent = share(air, values.len() - unmeasured);
     if air_percent < NO_AIR_PERCENT {
         let sentence = "no voxel is near -1000 HU, neither around the body nor in it: the values are not in HU";

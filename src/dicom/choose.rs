@@ -30,8 +30,9 @@ pub struct Choice {
     pub sentence: String,
 }
 
-/// Chooses among the acceptable series of one study: the first rule that any of them fits decides, and of several that fit it the
-/// one with the most slices, if it is the only one with so many. Where no rule fits, the only acceptable series is analyzed.
+/// Chooses among the acceptable series of one study: the first rule that any of them fits decides, and of several that
+/// fit it the one with the most slices, if it is the only one with so many. Where no rule fits, the only acceptable
+/// series is analyzed.
 pub fn choose_series(candidates: &[Candidate<'_>], rules: &SeriesRules) -> Choice {
     let choice = |index: Option<usize>, code, sentence: String| Choice { index, code, sentence };
     for (at, rule) in rules.choose.iter().enumerate() {

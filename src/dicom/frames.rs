@@ -1,5 +1,5 @@
-//! Enhanced multi-frame CT (PS3.3 A.38): what each frame says about itself stands in functional groups, shared ones and ones of
-//! the frame. Series rules see every frame as if it had come as a classic slice.
+//! Enhanced multi-frame CT (PS3.3 A.38): what each frame says about itself stands in functional groups, shared ones and
+//! ones of the frame. Series rules see every frame as if it had come as a classic slice.
 
 use super::items::{Item, read_items};
 use super::{DicomError, Header};

@@ -1,8 +1,8 @@
-//! JPEG-LS lossless (ITU-T T.87) for frames of one component of 2 to 16 bits, without unsafe code. Near-lossless scans, restart
-//! intervals and mapping tables are not decoded; no CT scanner writes them.
+//! JPEG-LS lossless (ITU-T T.87) for frames of one component of 2 to 16 bits, without unsafe code. Near-lossless scans,
+//! restart intervals and mapping tables are not decoded; no CT scanner writes them.
 
-/// Decodes one frame of `rows` x `columns` to samples of `bytes_per_sample` bytes, little endian. `None` when the frame is damaged,
-/// is of another size, or uses what is not decoded here.
+/// Decodes one frame of `rows` x `columns` to samples of `bytes_per_sample` bytes, little endian. `None` when the frame
+/// is damaged, is of another size, or uses what is not decoded here.
 pub fn decode(frame: &[u8], rows: u16, columns: u16, bytes_per_sample: usize) -> Option<Vec<u8>> {
     let (coding, scan) = read_markers(frame)?;
     if (coding.rows, coding.columns) != (rows, columns) || u32::from(coding.bits) > 8 * bytes_per_sample as u32 {
@@ -217,7 +217,8 @@ impl<'a> Decoder<'a> {
         let k = golomb(context.n, context.a);
         let mapped = self.code(k, self.code_bits)?;
         let turned = k == 0 && 2 * context.b <= -context.n;
-        // Even numbers are errors of 0, 1, 2 ..., odd ones of -1, -2 ...; where negative errors prevail, the other way around.
+        // Even numbers are errors of 0, 1, 2 ..., odd ones of -1, -2 ...; where negative errors prevail, the other way
+        // around.
         let error = match (mapped % 2 == 0, turned) {
             (true, false) | (false, true) => mapped / 2,
             (false, false) | (true, true) => -(mapped / 2) - 1,
@@ -301,7 +302,8 @@ impl<'a> Decoder<'a> {
         i32::try_from(value).ok().filter(|v| *v <= 2 * (self.max + 1))
     }
 
-    /// Values wrap around at the range (T.87 A.4.5); what lies outside even then is damage, and becomes the nearest value.
+    /// Values wrap around at the range (T.87 A.4.5); what lies outside even then is damage, and becomes the nearest
+    /// value.
     fn wrapped(&self, value: i32) -> i32 {
         let range = self.max + 1;
         let value = if value < 0 {

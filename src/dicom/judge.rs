@@ -1,4 +1,4 @@
-//! The eleven series rules as people read them: each with its outcome for one series, and the verdict (dicom.md section 3).
+//! The eleven series rules (dicom.md section 3) as people read them: each with its outcome for one series, and the verdict.
 
 use super::series::plan_by;
 use super::{Header, Note, SeriesError, SeriesPlan, SeriesRules};

@@ -9,8 +9,8 @@ use serde::{Deserialize, Deserializer};
 pub struct SeriesRules {
     /// Analyzes images that were compressed with loss, with a note; without it they are refused.
     pub allow_lossy: bool,
-    /// Which series of a study is analyzed: the first rule that an acceptable series fits decides. Where none fits, the only
-    /// acceptable series is analyzed.
+    /// Which series of a study is analyzed: the first rule that an acceptable series fits decides. Where none fits, the
+    /// only acceptable series is analyzed.
     pub choose: Vec<ChooseRule>,
 }
 
@@ -97,7 +97,8 @@ impl Phase {
         }
     }
 
-    /// The phase that Series Description or, failing that, Protocol Name names (English, German, French, Italian, Spanish).
+    /// The phase that Series Description or, failing that, Protocol Name names (English, German, French, Italian,
+    /// Spanish).
     pub fn of(header: &Header) -> Option<Phase> {
         Self::named_by(&header.series_description).or_else(|| Self::named_by(&header.protocol_name))
     }
@@ -157,7 +158,8 @@ const SOFT_KERNELS: [&str; 22] = [
 ];
 
 impl Default for SeriesRules {
-    /// What the nomogram was made for: the portal venous phase, soft kernel, in slices of 2 to 5 mm where there is a choice.
+    /// What the nomogram was made for: the portal venous phase, soft kernel, in slices of 2 to 5 mm where there is a
+    /// choice.
     fn default() -> Self {
         let soft: Vec<Pattern> = SOFT_KERNELS.iter().map(|k| Pattern::new(k)).collect();
         let rule = |name: &str, kernel: &[Pattern], thickness_mm| ChooseRule {

@@ -12,8 +12,8 @@ use std::path::{Path, PathBuf};
 /// The header of a CT slice ends well before this.
 const BEGINNING_BYTES: usize = 16 << 10;
 
-/// The headers of files, in their order, read in parallel. Pixels are not read, and `content_sha256` is known only where a SOP
-/// Instance UID repeats, so that it can be told whether the same object came twice.
+/// The headers of files, in their order, read in parallel. Pixels are not read, and `content_sha256` is known only
+/// where a SOP Instance UID repeats, so that it can be told whether the same object came twice.
 pub fn scan_headers(files: &[PathBuf]) -> Vec<Result<Header, DicomError>> {
     let mut headers: Vec<_> = files.par_iter().map(|file| scan(file)).collect();
     let mut by_uid: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
@@ -51,7 +51,8 @@ fn read_whole(path: &Path) -> Result<Header, DicomError> {
     parse_header(&std::fs::read(path).map_err(|e| DicomError::Unreadable(e.kind()))?)
 }
 
-/// The files of a folder and of the folders in it, sorted; hidden files, DICOMDIRs and links are left out. A file is itself.
+/// The files of a folder and of the folders in it, sorted; hidden files, DICOMDIRs and links are left out. A file is
+/// itself.
 pub fn find_files(path: &Path) -> io::Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     collect(path, &mut files)?;

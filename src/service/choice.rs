@@ -10,8 +10,8 @@ use std::time::Duration;
 pub(super) const NOT_CHOSEN: &str = "series.not-chosen";
 
 impl Worker {
-    /// Of a series that is arriving: how long it was quiet, whether its sender is connected, and (once it was quiet for a while)
-    /// whether slices are missing that may still come.
+    /// Of a series that is arriving: how long it was quiet, whether its sender is connected, and (once it was quiet for
+    /// a while) whether slices are missing that may still come.
     pub(super) fn arrival(&mut self, study: &StudyV1) -> Result<(Duration, bool, bool), StoreError> {
         let (quiet, sender_open) = self.arrivals.of(&study.series_uid);
         if quiet < self.patience.quiet || sender_open {
@@ -35,8 +35,8 @@ impl Worker {
         Ok(false)
     }
 
-    /// Which of the acceptable series of a study is analyzed; `Err` for the others. Series that were found unfit in earlier steps
-    /// are none of them.
+    /// Which of the acceptable series of a study is analyzed; `Err` for the others. Series that were found unfit in
+    /// earlier steps are none of them.
     pub(super) fn choose(&mut self, study: &StudyV1, all: &[StudyV1]) -> Result<(), Stopped> {
         if siblings(study, all).next().is_none() {
             return Ok(());
