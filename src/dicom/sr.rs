@@ -33,8 +33,14 @@ const fn own<'a>(value: &'a str, meaning: &'a str) -> Code<'a> {
 /// `segmentation`, the SEG object of this result), the risk as a group of its own (TID 1501), and what was looked for
 /// and not found, reasons, notes and disclaimers as qualitative evaluations.
 ///
+/// `predecessor` is the report that this one takes the place of, such as one before more was known.
+///
 /// "CAD Processing and Findings Summary" (CID 6047) tells whether a risk was computed and whether there are findings.
-pub fn write_sr(info: &ResultInfo<'_>, segmentation: Option<&[u8]>) -> Result<ObjectFile, ResultError> {
+pub fn write_sr(
+    info: &ResultInfo<'_>,
+    segmentation: Option<&[u8]>,
+    predecessor: Option<&[u8]>,
+) -> Result<ObjectFile, ResultError> {
     let first = *info.source.first().ok_or(ResultError::NoSource)?;
     let segmentation = segmentation.map(Segmentation::read).transpose()?;
     let new = |what: &[u8]| derive_uid(&[b"sr", first.sop_instance_uid.as_str().as_bytes(), info.uid_seed, what]);
@@ -64,6 +70,10 @@ pub fn write_sr(info: &ResultInfo<'_>, segmentation: Option<&[u8]>) -> Result<Ob
         .text(tags::VALUE_TYPE, "CONTAINER")
         .text(tags::CONTINUITY_OF_CONTENT, "SEPARATE")
         .item(tags::CONCEPT_NAME_CODE_SEQUENCE, code(("126000", "DCM", "Imaging Measurement Report")));
+    let object = match predecessor {
+        Some(earlier) => object.item(tags::PREDECESSOR_DOCUMENTS_SEQUENCE, predecessor_item(earlier)?),
+        None => object,
+    };
     let object = with_template(with_children(object, content(info, segmentation.as_ref())?), "1500");
     let data_set = object.to_bytes();
     let bytes = part10::file(&data_set, sop_class::COMPREHENSIVE_3D_SR, &instance, syntax::EXPLICIT_LE, None);
@@ -74,6 +84,17 @@ pub fn write_sr(info: &ResultInfo<'_>, segmentation: Option<&[u8]>) -> Result<Ob
 fn preliminary(info: &ResultInfo<'_>) -> &'static str {
     let provisional = info.report.risk.as_ref().is_some_and(|r| r.certainty == "provisional");
     if provisional { "PRELIMINARY" } else { "FINAL" }
+}
+
+/// Study, series and instance of an earlier report.
+fn predecessor_item(earlier: &[u8]) -> Result<DataSet, ResultError> {
+    let header = parse_object(earlier)?.header;
+    let series = DataSet::default()
+        .text(tags::SERIES_INSTANCE_UID, header.series_instance_uid.as_str())
+        .item(tags::REFERENCED_SOP_SEQUENCE, reference(&header));
+    Ok(DataSet::default()
+        .text(tags::STUDY_INSTANCE_UID, header.study_instance_uid.as_str())
+        .item(tags::REFERENCED_SERIES_SEQUENCE, series))
 }
 
 /// What the report needs of the SEG object that goes with it.

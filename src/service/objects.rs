@@ -109,11 +109,12 @@ pub fn label_objects(
 
 /// The files of a revision that [`result_objects`] looks at.
 pub fn looked_at() -> impl Iterator<Item = &'static str> {
-    ON_PAGE.into_iter().chain([SEGMENTATION])
+    ON_PAGE.into_iter().chain([SEGMENTATION, MEASUREMENTS])
 }
 
 /// What says the whole result: the page and, where the source was DICOM, the structured report and the page as an object.
-/// `files`: what [`label_objects`] and [`console::key_pictures`] made for this revision, by name; see [`looked_at`].
+/// `files`: what [`label_objects`] and [`console::key_pictures`] made for this revision, by name, and the structured report
+/// that this one takes the place of, if there is one; see [`looked_at`].
 pub fn result_objects(
     result: &ResultV1,
     features: &Features,
@@ -134,8 +135,8 @@ pub fn result_objects(
             series_number: series_number(name),
             uid_seed: source.seed.as_bytes(),
         };
-        let segmentation = files.get(SEGMENTATION).map(Vec::as_slice);
-        objects.insert(MEASUREMENTS.into(), dicom::write_sr(&info(MEASUREMENTS), segmentation)?.bytes);
+        let [segmentation, earlier] = [SEGMENTATION, MEASUREMENTS].map(|name| files.get(name).map(Vec::as_slice));
+        objects.insert(MEASUREMENTS.into(), dicom::write_sr(&info(MEASUREMENTS), segmentation, earlier)?.bytes);
         objects.insert(REPORT.into(), dicom::write_document(&info(REPORT), &page)?.bytes);
     }
     objects.insert(PAGE.into(), page);

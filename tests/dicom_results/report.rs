@@ -29,7 +29,7 @@ fn the_structured_report_is_valid_and_says_what_was_measured() {
     let folder = Folder::new("sr");
     let (study, report) = (study(), report());
     let source = study.headers();
-    let sr = dicom::write_sr(&info(&source, &report), Some(&study.seg.bytes)).unwrap();
+    let sr = dicom::write_sr(&info(&source, &report), Some(&study.seg.bytes), None).unwrap();
     let file = write(&folder, "sr.dcm", &sr.bytes);
     write(&folder, "seg.dcm", &study.seg.bytes);
     assert_eq!(dciodvfy_errors(&file), Vec::<String>::new());
@@ -112,7 +112,7 @@ fn a_report_tells_what_was_not_found_and_why_there_is_no_risk() {
         ("empty", &empty, None, "111243", 4),
     ];
     for (name, report, seg, summary, absent) in cases {
-        let sr = dicom::write_sr(&info(&source, report), seg).unwrap();
+        let sr = dicom::write_sr(&info(&source, report), seg, None).unwrap();
         let file = write(&folder, &format!("{name}.dcm"), &sr.bytes);
         assert_eq!(dciodvfy_errors(&file), Vec::<String>::new(), "{name}");
         let tree = python(TREE, &[&file]);
@@ -121,9 +121,30 @@ fn a_report_tells_what_was_not_found_and_why_there_is_no_risk() {
         assert_eq!(tree.contains("What to do: send the whole abdomen"), name != "nothing");
         assert_eq!(tree.contains("(122157, DCM, Probability)"), name == "nothing");
     }
-    let without_seg = dicom::write_sr(&info(&source, &full), None).unwrap_err();
+    let without_seg = dicom::write_sr(&info(&source, &full), None, None).unwrap_err();
     assert_eq!(without_seg, ResultError::NoSegment { region: Region::Liver });
-    assert_eq!(dicom::write_sr(&info(&[], &full), None).unwrap_err(), ResultError::NoSource);
+    assert_eq!(dicom::write_sr(&info(&[], &full), None, None).unwrap_err(), ResultError::NoSource);
+}
+
+#[test]
+fn a_report_names_the_one_that_it_takes_the_place_of() {
+    let folder = Folder::new("sr-predecessor");
+    let (study, report) = (study(), report());
+    let source = study.headers();
+    let info = info(&source, &report);
+    let earlier = dicom::write_sr(&info, Some(&study.seg.bytes), None).unwrap();
+    let later = ResultInfo { uid_seed: b"later", ..info };
+    let later = dicom::write_sr(&later, Some(&study.seg.bytes), Some(&earlier.bytes)).unwrap();
+    assert_ne!(later.sop_instance_uid, earlier.sop_instance_uid);
+    let file = write(&folder, "later.dcm", &later.bytes);
+    assert_eq!(dciodvfy_errors(&file), Vec::<String>::new());
+    let script = "
+import sys, pydicom
+study = pydicom.dcmread(sys.argv[1]).PredecessorDocumentsSequence[0]
+series = study.ReferencedSeriesSequence[0]
+print(series.SeriesInstanceUID, series.ReferencedSOPSequence[0].ReferencedSOPInstanceUID)";
+    let expected = format!("{} {}", earlier.series_instance_uid, earlier.sop_instance_uid);
+    assert_eq!(python(script, &[&file]).trim(), expected);
 }
 
 /// What highdicom and dcmqi read in the report: every group by its tracking identifier, with its segment and its numbers.
@@ -131,7 +152,7 @@ fn a_report_tells_what_was_not_found_and_why_there_is_no_risk() {
 fn other_readers_give_back_the_same_groups_and_numbers() {
     let folder = Folder::new("sr-readers");
     let (study, report) = (study(), report());
-    let sr = dicom::write_sr(&info(&study.headers(), &report), Some(&study.seg.bytes)).unwrap();
+    let sr = dicom::write_sr(&info(&study.headers(), &report), Some(&study.seg.bytes), None).unwrap();
     let file = write(&folder, "sr.dcm", &sr.bytes);
     let script = r#"
 import sys, highdicom as hd
@@ -197,7 +218,7 @@ fn the_structured_report_follows_its_templates() {
     }
     let folder = Folder::new("sr-templates");
     let (study, report) = (study(), report());
-    let sr = dicom::write_sr(&info(&study.headers(), &report), Some(&study.seg.bytes)).unwrap();
+    let sr = dicom::write_sr(&info(&study.headers(), &report), Some(&study.seg.bytes), None).unwrap();
     let file = write(&folder, "sr.dcm", &sr.bytes);
     // Java 17 limits XPath below what the validator's style sheets need.
     let limits = ["xpathExprOpLimit", "xpathTotalOpLimit", "xpathExprGrpLimit"].map(|l| format!("-Djdk.xml.{l}=0"));

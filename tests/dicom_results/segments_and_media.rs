@@ -120,7 +120,7 @@ fn a_folder_with_its_directory_is_read_by_others_as_the_same_instances() {
     let mut files: Vec<(String, Vec<u8>)> =
         study.slices.iter().enumerate().map(|(i, (_, bytes))| (format!("CT{:06}", i + 1), bytes.clone())).collect();
     files.push(("SG000001".into(), study.seg.bytes.clone()));
-    files.push(("SR000001".into(), dicom::write_sr(&info, Some(&study.seg.bytes)).unwrap().bytes));
+    files.push(("SR000001".into(), dicom::write_sr(&info, Some(&study.seg.bytes), None).unwrap().bytes));
     files.push(("SC000001".into(), dicom::write_captures(&info, &[picture("Axial", None)]).unwrap()[0].bytes.clone()));
     files.push(("PD000001".into(), dicom::write_document(&info, &page).unwrap().bytes));
     std::fs::create_dir_all(folder.join("S000007")).unwrap();
