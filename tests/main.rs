@@ -4,7 +4,7 @@
 mod alert;
 mod analyze;
 mod cli;
-//mod cohort;
+mod cohort;
 mod common;
 mod crash;
 mod dicom;
@@ -19,3 +19,4 @@ mod segment;
 mod statistics;
 mod store;
 mod voxel;
+mod workflow;
