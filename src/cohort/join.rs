@@ -129,32 +129,36 @@ impl Cohort {
             }
         }
         let mut kept: Vec<usize> = (0..clinical.ids.len()).collect();
-        let mut leave_out = |reason: String, kept: &mut Vec<usize>, stays: &dyn Fn(usize) -> bool| {
+        let leave_out = |flow: &mut Flow, reason: String, kept: &mut Vec<usize>, stays: &dyn Fn(usize) -> bool| {
             let before = kept.len();
             kept.retain(|row| stays(*row));
             if kept.len() < before {
                 flow.excluded.push((reason, before - kept.len()));
             }
         };
-        leave_out("in no part of the split".into(), &mut kept, &|row| clinical.part[row].is_some());
-        leave_out("outcome missing".into(), &mut kept, &|row| clinical.state[row].is_some());
+        leave_out(&mut flow, "in no part of the split".into(), &mut kept, &|row| clinical.part[row].is_some());
+        leave_out(&mut flow, "outcome missing".into(), &mut kept, &|row| clinical.state[row].is_some());
         if let Some(time) = &clinical.time {
-            leave_out("time missing".into(), &mut kept, &|row| time[row].is_some());
+            leave_out(&mut flow, "time missing".into(), &mut kept, &|row| time[row].is_some());
         }
         if !features.names.is_empty() {
-            leave_out("no features".into(), &mut kept, &|row| features.rows.contains_key(&clinical.ids[row]));
+            leave_out(&mut flow, "no features".into(), &mut kept, &|row| {
+                features.rows.contains_key(&clinical.ids[row])
+            });
         }
         if kept.is_empty() {
-            return Err(CohortError::TooLittle { what: "no patient is left after joining the tables".into() });
+            let reasons: Vec<String> = flow.excluded.iter().map(|(why, n)| format!("{n} {why}")).collect();
+            let what = format!("no patient is left after joining the tables: {}", reasons.join(", "));
+            return Err(CohortError::TooLittle { what });
         }
         let feature_row = |row: usize| features.rows.get(&clinical.ids[row]).copied();
         let sparse = features.sparse(&kept.iter().filter_map(|r| feature_row(*r)).collect::<Vec<_>>());
         let impute = spec.analysis.imputation == Imputation::Median;
         if !impute {
             for (candidate, raw) in spec.candidates.iter().zip(&clinical.raw) {
-                leave_out(format!("{} missing", candidate.column()), &mut kept, &|row| raw[row].is_some());
+                leave_out(&mut flow, format!("{} missing", candidate.column()), &mut kept, &|row| raw[row].is_some());
             }
-            leave_out("a feature missing".into(), &mut kept, &|row| {
+            leave_out(&mut flow, "a feature missing".into(), &mut kept, &|row| {
                 feature_row(row).is_none_or(|f| features.complete(f, &sparse))
             });
         }
