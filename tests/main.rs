@@ -26,3 +26,4 @@ mod statistics;
 mod store;
 mod systemd;
 mod voxel;
+mod workflow;

@@ -12,19 +12,24 @@
 //! **Invariant:** this room knows no file, clock or environment; the same texts and seed give the same bytes for any number of
 //! threads. The statistics themselves live in `statistics`; here they are only put in order.
 
+mod chart;
 mod checklist;
 mod describe;
+mod drawing;
 mod error;
 mod evaluate;
+mod feature_table;
 mod figures;
 mod fit;
+mod font;
 mod harmonize;
 mod import;
 mod join;
 mod models;
 mod nomogram_axes;
 mod package;
-pub mod plot;
+mod plot;
+mod png;
 mod procedure;
 mod random;
 mod reduce;
@@ -33,11 +38,12 @@ mod report;
 mod resample;
 mod results;
 mod spec;
-pub mod svg;
+mod spec_check;
 mod table;
 mod validate;
 mod warnings;
 
+pub use drawing::Drawing;
 pub use error::CohortError;
 pub use evaluate::{Evaluation, EvaluationSpec, Recalibration, evaluate};
 pub use figures::Figure;
@@ -49,6 +55,7 @@ pub use nomogram_axes::{
     spline_knots,
 };
 pub use package::{Package, package_files, region_of};
+pub use png::png;
 pub use repeats::{FeatureReliability, Reliability, reliability};
 pub use report::{reliability_html, report_html};
 pub use results::Results;
