@@ -39,6 +39,7 @@ mod size_matrix;
 mod table;
 mod value;
 mod voxel;
+mod wide;
 
 pub use discretize::LEVELS_MAX;
 pub use error::RadiomicsError;
