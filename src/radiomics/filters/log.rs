@@ -5,7 +5,7 @@ use crate::radiomics::Value;
 use crate::radiomics::region::{Bounds, Grid};
 use crate::radiomics::wide::twice;
 use crate::volume::Scalar;
-use ndarray::{Array2, Array3, ArrayView2, ArrayViewMut2, Axis, s};
+use ndarray::{Array3, ArrayViewMut2, Axis};
 use rayon::prelude::*;
 use std::ops::Range;
 
@@ -43,41 +43,73 @@ fn laplacian<T: Scalar>(image: &Grid<T>, bounds: Bounds, sigma: f64) -> Array3<f
     let [x, y, z]: [Range<usize>; 3] = std::array::from_fn(|a| bounds.first[a]..bounds.first[a] + bounds.size[a]);
     let second = spacing.map(|mm| Recursive::second_derivative(sigma, mm));
     let smooth = spacing.map(|mm| Recursive::smoothing(sigma, mm));
+    let all = voxels.as_slice().unwrap_or(&[]); // in standard layout
     let mut sum = Array3::<f64>::zeros((z.len(), y.len(), x.len()));
-    let add = |mut sum: ArrayViewMut2<f64>, part: Array2<f32>, along: usize| {
+    let add = |mut sum: ArrayViewMut2<f64>, part: &[f32], along: usize| {
         let scale = 1.0 / (spacing[along] * spacing[along]);
-        sum.zip_mut_with(&part, |sum, v| *sum = f64::from((*sum + f64::from(*v) * scale) as f32));
+        let rows = sum.rows_mut().into_iter().zip(part.chunks_exact(x.len()));
+        rows.for_each(|(mut sum, part)| {
+            let add = |(sum, v): (&mut f64, &f32)| *sum = f64::from((*sum + f64::from(*v) * scale) as f32);
+            sum.iter_mut().zip(part).for_each(add);
+        });
     };
     // Two passes at a time stay within a slice, which the cache holds.
+    let (slice, kept) = (ny * nx, y.len() * x.len());
     for along in 0..2 {
-        let mut tall = Array3::<f32>::zeros((nz, y.len(), x.len()));
-        let slices = tall.axis_iter_mut(Axis(0)).into_par_iter().zip(voxels.axis_iter(Axis(0)));
-        slices.for_each_init(Lines::default, |lines, (mut out, slice)| {
-            let done = if along == 0 {
-                let part = lines.rows(&second[0], slice, x.clone());
-                lines.columns(&smooth[1], part.view(), y.clone())
+        let mut tall = vec![0f32; nz * kept];
+        let slices = tall.par_chunks_exact_mut(kept).zip(all.par_chunks_exact(slice));
+        slices.for_each_init(Default::default, |(lines, part): &mut (Lines, Vec<f32>), (out, values)| {
+            let from = Plane { values, rows: ny, width: nx, stride: nx };
+            if along == 0 {
+                lines.rows(&second[0], from, &x, resized(part, ny * x.len()));
+                let from = Plane { values: part, rows: ny, width: x.len(), stride: x.len() };
+                lines.columns(&smooth[1], from, &y, out);
             } else {
-                let part = lines.columns(&second[1], slice, y.clone());
-                lines.rows(&smooth[0], part.view(), x.clone())
-            };
-            out.assign(&done);
+                lines.columns(&second[1], from, &y, resized(part, y.len() * nx));
+                lines.rows(&smooth[0], Plane { values: part, rows: y.len(), width: nx, stride: nx }, &x, out);
+            }
         });
-        let planes = sum.axis_iter_mut(Axis(1)).into_par_iter().zip(tall.axis_iter(Axis(1)));
-        planes.for_each_init(Lines::default, |lines, (sum, plane)| {
-            add(sum, lines.columns(&smooth[2], plane, z.clone()), along);
+        let planes = sum.axis_iter_mut(Axis(1)).into_par_iter().enumerate();
+        planes.for_each_init(Default::default, |(lines, part): &mut (Lines, Vec<f32>), (row, sum)| {
+            let from = Plane { values: &tall[row * x.len()..], rows: nz, width: x.len(), stride: kept };
+            lines.columns(&smooth[2], from, &z, resized(part, z.len() * x.len()));
+            add(sum, part, along);
         });
     }
     let mut tall = Array3::<f32>::zeros((z.len(), ny, nx));
-    let planes = tall.axis_iter_mut(Axis(1)).into_par_iter().zip(voxels.axis_iter(Axis(1)));
-    planes.for_each_init(Lines::default, |lines, (mut out, plane)| {
-        out.assign(&lines.columns(&second[2], plane, z.clone()));
+    let planes = tall.axis_iter_mut(Axis(1)).into_par_iter().enumerate();
+    planes.for_each_init(Default::default, |(lines, part): &mut (Lines, Vec<f32>), (row, mut out)| {
+        let from = Plane { values: &all[row * nx..], rows: nz, width: nx, stride: slice };
+        lines.columns(&second[2], from, &z, resized(part, z.len() * nx));
+        for (mut out, part) in out.rows_mut().into_iter().zip(part.chunks_exact(nx)) {
+            out.iter_mut().zip(part).for_each(|(o, v)| *o = *v);
+        }
     });
-    let slices = sum.axis_iter_mut(Axis(0)).into_par_iter().zip(tall.axis_iter(Axis(0)));
-    slices.for_each_init(Lines::default, |lines, (sum, slice)| {
-        let part = lines.rows(&smooth[0], slice, x.clone());
-        add(sum, lines.columns(&smooth[1], part.view(), y.clone()), 2);
+    let tall = tall.as_slice().unwrap_or(&[]);
+    let slices = sum.axis_iter_mut(Axis(0)).into_par_iter().zip(tall.par_chunks_exact(slice));
+    slices.for_each_init(Default::default, |(lines, parts): &mut (Lines, [Vec<f32>; 2]), (sum, values)| {
+        let [first, second] = parts;
+        let from = Plane { values, rows: ny, width: nx, stride: nx };
+        lines.rows(&smooth[0], from, &x, resized(first, ny * x.len()));
+        let from = Plane { values: first, rows: ny, width: x.len(), stride: x.len() };
+        lines.columns(&smooth[1], from, &y, resized(second, kept));
+        add(sum, second, 2);
     });
     sum
+}
+
+/// A buffer of this length.
+fn resized(buffer: &mut Vec<f32>, n: usize) -> &mut [f32] {
+    buffer.resize(n, 0.0);
+    buffer
+}
+
+/// Rows of values, `stride` apart.
+struct Plane<'a, S> {
+    values: &'a [S],
+    rows: usize,
+    width: usize,
+    stride: usize,
 }
 
 /// ITK filters no shorter lines.
@@ -93,46 +125,48 @@ struct Lines {
 }
 
 impl Lines {
-    /// Filters the columns of a plane, and keeps the rows `keep` of the result.
-    fn columns<S: Scalar>(&mut self, filter: &Recursive, from: ArrayView2<S>, keep: Range<usize>) -> Array2<f32> {
-        let (n, m) = from.dim();
-        let mut out = Array2::<f32>::zeros((keep.len(), m));
-        self.resize(n);
-        for start in (0..m).step_by(LANES) {
-            let lanes = start..m.min(start + LANES);
-            for (data, row) in self.data.iter_mut().zip(from.rows()) {
-                let row = row.slice_move(s![lanes.clone()]);
-                data.iter_mut().zip(row).for_each(|(d, v)| *d = v.as_f64());
+    /// Filters the columns of a plane, and writes the rows `keep` of the result.
+    fn columns<S: Scalar>(&mut self, filter: &Recursive, from: Plane<S>, keep: &Range<usize>, out: &mut [f32]) {
+        self.resize(from.rows);
+        for start in (0..from.width).step_by(LANES) {
+            let end = from.width.min(start + LANES);
+            for (row, data) in self.data.iter_mut().enumerate() {
+                let row = &from.values[row * from.stride + start..row * from.stride + end];
+                match row.first_chunk::<LANES>() {
+                    Some(row) => data.iter_mut().zip(row).for_each(|(d, v)| *d = v.as_f64()),
+                    None => data.iter_mut().zip(row).for_each(|(d, v)| *d = v.as_f64()),
+                }
             }
             lines(filter, &self.data, &mut self.sums);
-            for (mut row, sums) in out.rows_mut().into_iter().zip(&self.sums[keep.clone()]) {
-                row.slice_mut(s![lanes.clone()]).iter_mut().zip(sums).for_each(|(o, v)| *o = *v as f32);
+            for (row, sums) in out.chunks_exact_mut(from.width).zip(&self.sums[keep.clone()]) {
+                let row = &mut row[start..end];
+                match row.first_chunk_mut::<LANES>() {
+                    Some(row) => row.iter_mut().zip(sums).for_each(|(o, v)| *o = *v as f32),
+                    None => row.iter_mut().zip(sums).for_each(|(o, v)| *o = *v as f32),
+                }
             }
         }
-        out
     }
 
-    /// Filters the rows of a plane, and keeps the columns `keep` of the result.
-    fn rows<S: Scalar>(&mut self, filter: &Recursive, from: ArrayView2<S>, keep: Range<usize>) -> Array2<f32> {
-        let (m, n) = from.dim();
-        let mut out = Array2::<f32>::zeros((m, keep.len()));
-        self.resize(n);
-        for start in (0..m).step_by(LANES) {
+    /// Filters the rows of a plane, and writes the columns `keep` of the result.
+    fn rows<S: Scalar>(&mut self, filter: &Recursive, from: Plane<S>, keep: &Range<usize>, out: &mut [f32]) {
+        self.resize(from.width);
+        for start in (0..from.rows).step_by(LANES) {
+            let end = from.rows.min(start + LANES);
             // Eight rows are turned at a time: eight values of a line of the cache.
-            for at in (start..m.min(start + LANES)).step_by(TURNED) {
-                let rows: [_; TURNED] = std::array::from_fn(|k| from.row((at + k).min(m - 1)));
-                let rows: [&[S]; TURNED] = std::array::from_fn(|k| rows[k].to_slice().unwrap_or(&[]));
+            for at in (start..end).step_by(TURNED) {
+                let row = |k: usize| &from.values[(at + k).min(from.rows - 1) * from.stride..][..from.width];
+                let rows: [&[S]; TURNED] = std::array::from_fn(row);
                 for (i, data) in self.data.iter_mut().enumerate() {
                     let place = &mut data[at - start..at - start + TURNED];
                     place.iter_mut().zip(rows).for_each(|(d, row)| *d = row[i].as_f64());
                 }
             }
             lines(filter, &self.data, &mut self.sums);
-            for (lane, mut row) in out.rows_mut().into_iter().skip(start).take(LANES).enumerate() {
+            for (lane, row) in out.chunks_exact_mut(keep.len()).skip(start).take(end - start).enumerate() {
                 row.iter_mut().zip(&self.sums[keep.clone()]).for_each(|(o, v)| *o = v[lane] as f32);
             }
         }
-        out
     }
 
     fn resize(&mut self, n: usize) {
