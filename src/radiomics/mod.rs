@@ -9,6 +9,7 @@
 //! **Invariant:** this room knows no file, clock or thread count: the same bytes give the same numbers, however many
 //! threads share the work (sums over voxels are whole numbers, or run in one order).
 
+mod box_kernel;
 mod bspline;
 mod diagnose;
 mod discretize;
