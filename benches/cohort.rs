@@ -396,7 +396,8 @@ impl Bench {
         let child = |threads: usize| {
             let program = std::env::current_exe().expect("this program");
             let setting = format!("{family} {threads} {}", self.folder.display());
-            let output = Command::new(program).env(LARGE, setting).stderr(Stdio::inherit()).output().expect("it starts");
+            let output =
+                Command::new(program).env(LARGE, setting).stderr(Stdio::inherit()).output().expect("it starts");
             println!("| {name}, metwatch, {threads} threads{}", String::from_utf8_lossy(&output.stdout).trim_end());
         };
         child(1);
@@ -506,9 +507,10 @@ impl Bench {
         let (without, with) = (run(0), run(OURS));
         let ours = Time { wall: with.wall - without.wall, cpu: with.cpu - without.cpu };
         let folder = self.cohort_folder().display().to_string();
-        let theirs = self.peer.as_mut().map_or(f64::NAN, |peer| {
-            peer.ask(&["bootstrap", &folder, &folder, &THEIRS.to_string()])[1] * OURS as f64
-        });
+        let theirs = self
+            .peer
+            .as_mut()
+            .map_or(f64::NAN, |peer| peer.ask(&["bootstrap", &folder, &folder, &THEIRS.to_string()])[1] * OURS as f64);
         println!(
             "| {OURS} bootstraps of the whole procedure, two threads | {theirs:.0} CPU, from {THEIRS} | {:.1} / {:.1} |",
             ours.wall, ours.cpu
@@ -544,8 +546,7 @@ fn fit_large(setting: &str) {
     let before = status_kb("VmRSS");
     let _ = std::fs::write("/proc/self/clear_refs", "5");
     let pool = pool(threads);
-    let (time, path) =
-        timed(&pool, || penalized::fit(case.x.view(), &outcome, &Options::default()).expect("a path"));
+    let (time, path) = timed(&pool, || penalized::fit(case.x.view(), &outcome, &Options::default()).expect("a path"));
     let peak = status_kb("VmHWM");
     let table_kb = (LARGE_SIZE.0 * LARGE_SIZE.1 * 8) as f64 / 1024.0;
     let kkt = if threads == 1 { Solutions::of(&case, &path, 0).kkt() } else { String::new() };

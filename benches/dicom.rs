@@ -1,11 +1,9 @@
 //! DICOM beside pydicom, in alternating runs: `cargo bench --bench dicom`. METWATCH_TEST_PYTHON names a Python with
 //! pydicom and pylibjpeg-openjpeg (tests/requirements.txt).
 //!
-//! 1. Headers and verdict of 1000 CT slices (25 copies of CRLM-CT-1004 as series of their own, on disk, in the page
-//! cache).
+//! 1. Headers and verdict of 1000 CT slices (25 copies of CRLM-CT-1004 as series of their own, in the page cache).
 //! 2. 300 JPEG 2000 slices of 512 x 512 (the 20 of TotalSegmentator's example, 15 times) to Hounsfield units, decoder
-//! processes
-//!    included; pydicom decodes them by OpenJPEG.
+//!    processes included; pydicom decodes them by OpenJPEG.
 #![allow(clippy::disallowed_methods, reason = "a benchmark reads files and the clock")]
 
 use metwatch::dicom::{self, Decoder, SeriesRules, assemble_volume, judge_series, plan_series, scan_headers};

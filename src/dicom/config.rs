@@ -318,7 +318,7 @@ impl Config {
             Some(tls) => drop(Tls::new(tls, None)?),
             None => {}
         }
-        for to in self.send.iter().filter(|d| d.tls && self.tls.is_none()) {
+        if let Some(to) = self.send.iter().find(|d| d.tls && self.tls.is_none()) {
             return not_configured(format!("sending to {}", to.ae_title), "dicom.tls");
         }
         for caller in self.allow.iter().filter(|c| c.certificate.is_some() || c.report_tls) {

@@ -255,7 +255,8 @@ impl Walker<'_> {
                     fragments.push(self.position..end);
                     self.position = end;
                     if self.bytes.len() < self.length && fragments.len() == 2 {
-                        return Ok(vec![fragments[1].start..end.min(self.bytes.len())]);
+                        let first = fragments[1].start..end.min(self.bytes.len());
+                        return Ok(std::iter::once(first).collect());
                     }
                 }
                 SEQUENCE_END => {

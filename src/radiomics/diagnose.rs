@@ -31,16 +31,27 @@ impl Notes {
         }
         self.add(format!("Image-{stage}_Spacing"), Value::floats(&image.geometry.spacing_mm[..self.axes]));
         self.add(format!("Image-{stage}_Size"), Value::ints(&image.geometry.size[..self.axes]));
-        self.values(&format!("Image-{stage}"), image.voxels.iter().map(|v| v.as_f64()));
+        let whole = image.voxels.as_slice().filter(|_| T::INTEGER).map(|all| (all.len() as f64, summary(all)));
+        match whole {
+            // Sums of whole numbers are exact in any order.
+            Some((n, (sum, low, high))) if n * low.abs().max(high.abs()) < EXACT => {
+                self.statistics(&format!("Image-{stage}"), [sum / n, low, high]);
+            }
+            _ => self.values(&format!("Image-{stage}"), image.voxels.iter().map(|v| v.as_f64())),
+        }
     }
 
     fn values(&mut self, name: &str, values: impl Iterator<Item = f64>) {
         let start = (0usize, 0.0, f64::INFINITY, f64::NEG_INFINITY);
         let (n, sum, low, high) =
             values.fold(start, |(n, sum, low, high), v| (n + 1, sum + v, low.min(v), high.max(v)));
-        self.add(format!("{name}_Mean"), Value::Float(sum / n as f64));
-        self.add(format!("{name}_Minimum"), Value::Float(low));
-        self.add(format!("{name}_Maximum"), Value::Float(high));
+        self.statistics(name, [sum / n as f64, low, high]);
+    }
+
+    fn statistics(&mut self, name: &str, values: [f64; 3]) {
+        for (what, value) in ["Mean", "Minimum", "Maximum"].into_iter().zip(values) {
+            self.add(format!("{name}_{what}"), Value::Float(value));
+        }
     }
 
     /// Box, voxels, parts and center of a region at one stage; with an image also the values under it.
@@ -71,6 +82,30 @@ impl Notes {
             self.values(&format!("Mask-{stage}"), under.map(|(v, _)| v.as_f64()));
         }
     }
+}
+
+/// Whole numbers below this are exact in f64.
+const EXACT: f64 = 9007199254740992.0;
+
+/// Sum, lowest and highest, side by side.
+fn summary<T: Scalar>(values: &[T]) -> (f64, f64, f64) {
+    const LANES: usize = 16;
+    let (mut sums, mut low, mut high) = ([0.0; LANES], [f64::INFINITY; LANES], [f64::NEG_INFINITY; LANES]);
+    let (chunks, rest) = values.as_chunks::<LANES>();
+    let mut last = [values.first().map_or(0.0, |v| v.as_f64()); LANES];
+    last.iter_mut().zip(rest).for_each(|(last, v)| *last = v.as_f64());
+    let mut take = |chunk: [f64; LANES]| {
+        for l in 0..LANES {
+            low[l] = if chunk[l] < low[l] { chunk[l] } else { low[l] };
+            high[l] = if chunk[l] > high[l] { chunk[l] } else { high[l] };
+            sums[l] += chunk[l];
+        }
+    };
+    chunks.iter().for_each(|chunk| take(chunk.map(|v| v.as_f64())));
+    take(last);
+    let surplus = last[rest.len()..].iter().sum::<f64>();
+    let least = low.into_iter().fold(f64::INFINITY, f64::min);
+    (sums.iter().sum::<f64>() - surplus, least, high.into_iter().fold(f64::NEG_INFINITY, f64::max))
 }
 
 /// SHA-1 over raw voxels, little endian, x fastest (`SimpleITK.Hash`).

@@ -139,12 +139,10 @@ pub enum RadiomicsError {
         place: &'static str,
     },
     /// A filtered image without values where they are needed.
-    #[error("the {image_type} image of the region has {undefined} voxels without a value (NaN), or infinite ones")]
+    #[error("the {image_type} image of the region has voxels without a value (NaN), or infinite ones")]
     Undefined {
         /// As features begin.
         image_type: String,
-        /// NaN in the region.
-        undefined: usize,
     },
     /// More gray levels than a co-occurrence matrix can hold.
     #[error("the bin settings give {levels} gray levels; at most {limit} are computed")]

@@ -4,7 +4,7 @@ use super::diagnose::{Hash, Notes};
 use super::discretize::discretize;
 use super::filters::{self, Filtered, Output};
 use super::neighborhood::Neighborhoods;
-use super::region::{Bounds, Grid, Roi, check, crop, normalize, part, resegment, runs};
+use super::region::{Bounds, Grid, Roi, Run, check, crop, normalize, part, resegment, runs};
 use super::settings::{Bins, Class, Settings};
 use super::table::{Diagnostics, Extraction, Feature, FeatureTable};
 use super::voxel::{self, FeatureMap, Maps};
@@ -321,20 +321,15 @@ fn classes(
     if settings.classes.iter().all(|(class, _)| matches!(class, Class::Shape | Class::Shape2D)) {
         return Ok((rows, warnings));
     }
-    let mut inside: Vec<f64> = Vec::new();
-    for run in runs(mask) {
-        inside.extend(values.slice(s![run.z, run.y, run.start..run.end]));
-    }
-    // What a filter leaves undefined in some voxels counts as PyRadiomics counts it; where that fails (bin edges from
-    // Python's min() and max(), or from a histogram) there are no features.
-    let undefined = inside.iter().filter(|v| v.is_nan()).count();
-    let counted = matches!(settings.bins, Bins::Count(_));
-    if inside.iter().any(|v| v.is_infinite()) || inside[0].is_nan() || (undefined > 0 && counted) {
-        return Err(RadiomicsError::Undefined { image_type: image.name.clone(), undefined });
-    }
-    inside.retain(|v| !v.is_nan());
+    let runs = runs(mask);
+    let mut inside = collect(values, &runs);
+    let undefined = |error| match error {
+        RadiomicsError::NotFinite { .. } => RadiomicsError::Undefined { image_type: image.name.clone() },
+        error => error,
+    };
     let spacing = spacing_zyx(roi);
-    let levels = discretize(values, mask, image.float32, settings)?;
+    let levels = discretize(&inside, &runs, mask.dim(), image.float32, settings).map_err(undefined)?;
+    inside.retain(|v| !v.is_nan());
     let needs_neighbors = settings.classes.iter().any(|(c, _)| matches!(c, Class::Gldm | Class::Ngtdm));
     let neighbors = needs_neighbors.then(|| Neighborhoods::new(&levels, settings));
     for (class, listed) in &settings.classes {
@@ -357,6 +352,19 @@ fn classes(
         }
     }
     Ok((rows, warnings))
+}
+
+/// The values of runs, one after the other.
+pub(super) fn collect(values: ArrayView3<f64>, runs: &[Run]) -> Vec<f64> {
+    let mut found = Vec::with_capacity(runs.iter().map(Run::len).sum());
+    for run in runs {
+        let row = values.slice_move(s![run.z, run.y, ..]);
+        match row.to_slice() {
+            Some(row) => found.extend_from_slice(&row[run.start..run.end]),
+            None => found.extend(row.iter().skip(run.start).take(run.len())),
+        }
+    }
+    found
 }
 
 /// The wanted features of a class, in order; one that could not be computed is NaN.

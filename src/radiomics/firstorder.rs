@@ -46,7 +46,7 @@ pub(super) fn compute(values: &mut [f64], levels: &Levels, shift: f64, voxel_mm3
     (m2, m3, m4) = (m2 / n, m3 / n, m4 / n);
     let spread = if m2 == 0.0 { 1.0 } else { m2 };
     let (low, high) = values.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), v| (l.min(*v), h.max(*v)));
-    let [p10, p25, p50, p75, p90] = percentiles(values, [10.0, 25.0, 50.0, 75.0, 90.0]);
+    let [p10, p25, p50, p75, p90] = percentiles(values, low, high, [10.0, 25.0, 50.0, 75.0, 90.0]);
     let middle = || values.iter().filter(|v| **v - p10 >= 0.0 && **v - p90 <= 0.0);
     let (n_middle, middle_sum) = middle().fold((0usize, 0.0), |(n, sum), v| (n + 1, sum + v));
     let middle_mean = middle_sum / n_middle as f64;
@@ -86,34 +86,85 @@ pub(super) fn percentile(sorted: &[f64], q: f64) -> f64 {
     if t >= 0.5 { b - (b - a) * (1.0 - t) } else { a + (b - a) * t }
 }
 
-/// Percentiles, ascending, linear between neighbors (`numpy.percentile`). The values are put in another order.
-fn percentiles<const N: usize>(values: &mut [f64], wanted: [f64; N]) -> [f64; N] {
+/// Values from this number on are put into bins before they are ranked.
+const MANY: usize = 1 << 12;
+const BINS: usize = 1 << 12;
+
+/// Percentiles, ascending, linear between neighbors (`numpy.percentile`), of values from `low` to `high`. Few values are put in
+/// another order; of many only the bins that hold a wanted rank are looked into.
+fn percentiles<const N: usize>(values: &mut [f64], low: f64, high: f64, wanted: [f64; N]) -> [f64; N] {
     let last = values.len() - 1;
-    let mut sorted_to = 0; // everything before is smaller than everything after
+    let per_width = (BINS - 1) as f64 / (high - low);
+    if values.len() < MANY || !per_width.is_finite() {
+        let mut sorted_to = 0; // everything before is smaller than everything after
+        return ranked(last, wanted, |k| {
+            let from = sorted_to.min(k);
+            sorted_to = k;
+            *values[from..].select_nth_unstable_by(k - from, f64::total_cmp).1
+        });
+    }
+    // The bin never falls where the value rises.
+    let bin = |v: f64| (((v - low) * per_width) as usize).min(BINS - 1);
+    let mut counts = vec![[0usize; 2]; BINS];
+    for pair in values.chunks(2) {
+        pair.iter().enumerate().for_each(|(lane, v)| counts[bin(*v)][lane] += 1);
+    }
+    let mut below = 0;
+    let starts: Vec<usize> = counts
+        .iter()
+        .map(|[a, b]| {
+            below += a + b;
+            below - a - b
+        })
+        .collect();
+    let of_rank = |k: usize| starts.partition_point(|start| *start <= k) - 1;
+    let mut held = vec![None; BINS];
+    for k in wanted.iter().map(|q| (q / 100.0 * last as f64).floor() as usize).flat_map(|k| [k, (k + 1).min(last)]) {
+        held[of_rank(k)] = Some(Vec::new());
+    }
+    for v in values.iter() {
+        if let Some(own) = &mut held[bin(*v)] {
+            own.push(*v);
+        }
+    }
+    ranked(last, wanted, |k| {
+        let bin = of_rank(k);
+        let own = held[bin].as_mut();
+        own.map_or(f64::NAN, |own: &mut Vec<f64>| *own.select_nth_unstable_by(k - starts[bin], f64::total_cmp).1)
+    })
+}
+
+/// Percentiles from the values of ranks, which are asked for in rising order.
+fn ranked<const N: usize>(last: usize, wanted: [f64; N], mut rank: impl FnMut(usize) -> f64) -> [f64; N] {
     wanted.map(|q| {
         let place = q / 100.0 * last as f64;
         let (below, t) = (place.floor() as usize, place.fract());
-        let mut rank = |k: usize| {
-            let from = sorted_to.min(k);
-            let (_, value, _) = values[from..].select_nth_unstable_by(k - from, f64::total_cmp);
-            sorted_to = k;
-            *value
-        };
         let a = rank(below);
         let b = if below < last { rank(below + 1) } else { a };
         if t >= 0.5 { b - (b - a) * (1.0 - t) } else { a + (b - a) * t }
     })
 }
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn percentiles_are_linear_between_values() {
-        let found = percentiles(&mut [30.0, 10.0, 0.0, 20.0], [10.0, 50.0, 100.0]);
+        let found = percentiles(&mut [30.0, 10.0, 0.0, 20.0], 0.0, 30.0, [10.0, 50.0, 100.0]);
         assert!((found[0] - 3.0).abs() < 1e-14);
         assert_eq!(found[1..], [15.0, 30.0]);
-        assert_eq!(percentiles(&mut [7.0], [10.0, 90.0]), [7.0, 7.0]);
+        assert_eq!(percentiles(&mut [7.0], 7.0, 7.0, [10.0, 90.0]), [7.0, 7.0]);
+    }
+
+    #[test]
+    fn percentiles_of_many_values_are_those_of_the_sorted_ones() {
+        let mut values: Vec<f64> =
+            (0..20_001u32).map(|i| f64::from(i.wrapping_mul(2654435761) % 9973) * 0.37).collect();
+        values[7] = -1e5; // nearly all values share a bin
+        let mut sorted = values.clone();
+        sorted.sort_unstable_by(f64::total_cmp);
+        let wanted = [10.0, 25.0, 50.0, 75.0, 90.0];
+        let found = percentiles(&mut values, sorted[0], sorted[20_000], wanted);
+        assert_eq!(found, wanted.map(|q| percentile(&sorted, q)));
     }
 }

@@ -66,7 +66,7 @@ pub fn image(path: &Path) -> Result<Source, Failure> {
 
 /// A mask as its file holds it; a DICOM object needs the image's grid.
 pub enum MaskFile {
-    Image(Image),
+    Image(Box<Image>),
     Dicom(Vec<u8>),
 }
 
@@ -74,7 +74,7 @@ impl MaskFile {
     /// Reads a file; of a NRRD with channels one.
     pub fn read(path: &Path, channel: usize) -> Result<MaskFile, Failure> {
         let bytes = read_file(path)?;
-        Ok(if is_dicom(&bytes) { MaskFile::Dicom(bytes) } else { MaskFile::Image(decode_channel(&bytes, channel)?) })
+        Ok(if is_dicom(&bytes) { MaskFile::Dicom(bytes) } else { MaskFile::Image(Box::new(decode_channel(&bytes, channel)?)) })
     }
 }
 
@@ -89,7 +89,7 @@ pub fn mask(
 ) -> Result<(Image, Settings), Failure> {
     let bytes = match (file, roi) {
         (MaskFile::Image(_), Some(name)) => return Err(MaskChoiceError::NoNames(name.into()).into()),
-        (MaskFile::Image(image), None) => return Ok((image, settings)),
+        (MaskFile::Image(image), None) => return Ok((*image, settings)),
         (MaskFile::Dicom(bytes), _) => bytes,
     };
     let (grid, frame) = (&source.image.geometry, source.frame_of_reference.as_ref());
