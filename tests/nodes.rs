@@ -197,14 +197,14 @@ fn results_reach_each_archive_by_its_own_answer() {
         .zip(&ports)
         .map(|(name, port)| {
             let commit = commits.contains(name);
-            format!("[[dicom.send]]\nae_title = \"{name}\"\nhost = \"127.0.0.1\"\nport = {port}\ncommit = {commit}\n")
+            format!("[[dicom.send]]\nae_title = \"{name}\"\nhost = \"127.0.0.1\"\nport = {port}\nobjects = [\"seg\"]\ncommit = {commit}\n")
         })
         .collect();
-    // One that is not meant: only low risks, and only documents.
-    let port = ports[0];
+    // Two that are not meant: one wants low risks only, the other, whom nobody reaches, documents only.
+    let (port, closed) = (ports[0], free_port());
     let other = format!(
         "[[dicom.send]]\nae_title = \"OTHER\"\nhost = \"127.0.0.1\"\nport = {port}\ngroups = [\"low\"]\n\
-         [[dicom.send]]\nae_title = \"OTHER2\"\nhost = \"127.0.0.1\"\nport = {port}\nobjects = [\"pdf\"]\n"
+         [[dicom.send]]\nae_title = \"DOCUMENTS\"\nhost = \"127.0.0.1\"\nport = {closed}\nobjects = [\"pdf\"]\n"
     );
     let mut served = Node::start("outbox", &format!("allow = [\"CT1\"]\n{}{other}", tables.concat()));
     let (root, port) = (served.folder.path().to_path_buf(), served.port.to_string());
@@ -245,7 +245,9 @@ fn results_reach_each_archive_by_its_own_answer() {
     let states = |messages: &[Value]| names.map(|n| state(messages, n));
     let left = ["none", "none", "none", "parked", "queued", "none", "queued", "none", "committing", "none", "queued"];
     let messages = served.outbox("the quick ones are done", |messages| states(messages) == left);
-    assert!(messages.iter().all(|m| !m["to"].as_str().unwrap().starts_with("OTHER")), "{messages:#?}");
+    assert!(messages.iter().all(|m| m["to"] != "OTHER"), "{messages:#?}");
+    let documents: Vec<&Value> = messages.iter().filter(|m| m["to"] == "DOCUMENTS").map(|m| &m["payload"]["object"]).collect();
+    assert_eq!(documents, [&Value::from("pdf")]);
     let parked = messages.iter().find(|m| m["to"] == "REFUSE").unwrap();
     let reason = parked["state"]["reason"].as_str().unwrap();
     assert!(reason.contains("status 0x0122"), "{reason}");
@@ -293,8 +295,8 @@ fn orthanc_sends_asks_and_keeps() {
     assert_eq!(orthanc.wait("sent"), "sent 0 failed");
     let committed = orthanc.wait("committed");
     assert!(committed.starts_with("committed Failure 60 [") && committed.contains("was not available"), "{committed}");
-    assert_eq!(orthanc.wait("received"), "received ['SEG']");
-    served.outbox("Orthanc committed the SEG", |messages| messages.is_empty());
+    assert_eq!(orthanc.wait("received"), "received ['DOC', 'OT', 'SEG', 'SR']");
+    served.outbox("Orthanc committed every object", |messages| messages.is_empty());
     orthanc.say("end");
 }
 

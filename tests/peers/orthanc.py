@@ -55,8 +55,10 @@ try:
     wait('the report', lambda: ask(path)['Status'] != 'Pending')
     report = ask(path)
     print('committed', report['Status'], len(report.get('Success', [])), [f['Description'] for f in report.get('Failures', [])], flush=True)
-    new = wait('an object from the box', lambda: set(ask('/instances')) - set(own))
-    print('received', [ask(f'/instances/{one}/simplified-tags')['Modality'] for one in new], flush=True)
+    def kinds():
+        return sorted({ask(f'/instances/{one}/simplified-tags')['Modality'] for one in set(ask('/instances')) - set(own)})
+    wait('every kind of result from the box', lambda: len(kinds()) == 4)
+    print('received', kinds(), flush=True)
     sys.stdin.readline()
 finally:
     program.kill()
