@@ -70,7 +70,7 @@ fn the_shipped_nomogram_goes_from_image_to_complete_as_values_arrive() {
     assert_eq!(variant(all), "complete");
     // Without a tumor on the scan there is no variant that could speak: no risk, and the reason says what is missing.
     let liver = assess(&nomogram, |r, f| average(&nomogram)(r, f).filter(|_| r == "liver"), &ClinicalValues::default());
-    assert!(liver.expect_err("refused").to_string().contains("Tumor"));
+    assert!(liver.expect_err("refused").to_string().contains("colorectal_tumor_original_glcm_Correlation"));
 }
 
 /// The relative difference is that of another processor's exp and ln, not of another table.

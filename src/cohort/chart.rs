@@ -6,8 +6,6 @@ use super::nomogram_axes::{format_number, pretty};
 
 /// The Okabe-Ito palette without yellow: told apart with any color vision and in gray print, together with dashes.
 pub const PALETTE: [&str; 7] = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000"];
-/// Secondary lines.
-pub const GRAY: &str = "#8a8a8a";
 /// Grid lines.
 pub const PALE: &str = "#e4e4e4";
 /// Dashes by series, so that lines differ without color.

@@ -4,6 +4,8 @@ use std::fmt::Write as _;
 
 /// Text and axes.
 pub const INK: &str = "#222222";
+/// Secondary lines.
+pub const GRAY: &str = "#8a8a8a";
 
 /// Where a text is anchored.
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -1,5 +1,6 @@
 //! The figures of a fit: from its numbers to the plots.
 
+use super::diagrams;
 use super::drawing::Drawing;
 use super::fit::Fitted;
 use super::models::Model;
@@ -73,7 +74,7 @@ impl Fitted {
     pub fn flow_figure(&self) -> Figure {
         let flow = &self.results.flow;
         let stayed = flow.parts.iter().map(|p| p.1).sum();
-        figure(plot::flow(flow.in_clinical_table, &flow.excluded, stayed, &flow.parts), "Flow of patients.")
+        figure(diagrams::flow(flow.in_clinical_table, &flow.excluded, stayed, &flow.parts), "Flow of patients.")
     }
 
     /// Cross-validation curve and coefficient path of the rad-score.
@@ -251,7 +252,7 @@ impl Fitted {
         let (nomogram, scales) = self.nomogram.as_ref()?;
         let main = self.main()?;
         Some(figure(
-            plot::nomogram(nomogram, scales),
+            diagrams::nomogram(nomogram, scales),
             format!(
                 "Nomogram of the {} model: add the points of each line, read the risk below the total. The rad-score comes from the software. Demonstration, not for clinical use.",
                 main.name

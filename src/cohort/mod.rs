@@ -5,7 +5,7 @@
 //! (`../shared/design/statistics.md`). What comes out is one [`Fitted`]: [`Results`] (every number, `results.json`),
 //! [`report_html`] (one file to attach to a paper) and [`package_files`] (what `risk` loads on the box).
 //! [`evaluate()`] holds an existing package against new patients, [`reliability()`] measures repeats, [`import_equation`] makes a
-//! package of a published equation.
+//! package of a published equation. Figures are [`Drawing`]s: the report holds them as SVG, [`png()`] draws them as pictures.
 //!
 //! Flow: texts -> [`Frame`] -> [`Cohort`] (joined rows, flow, warnings) -> filters -> rad-score -> models -> validation -> report.
 //!
@@ -15,6 +15,7 @@
 mod chart;
 mod checklist;
 mod describe;
+mod diagrams;
 mod drawing;
 mod error;
 mod evaluate;
