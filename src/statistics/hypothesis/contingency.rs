@@ -284,6 +284,10 @@ mod tests {
     use super::*;
     use ndarray::array;
 
+    fn near(value: f64, reference: f64) {
+        assert!((value - reference).abs() < 1e-12 * reference.abs().max(1.0), "{value:?}, reference {reference:?}");
+    }
+
     #[test]
     fn fisher_on_paper() {
         // Fisher's tea: 3 of 4 cups. 1/70 + 16/70 in each tail.
