@@ -280,7 +280,7 @@ fn classes(
         return Ok((rows, warnings));
     }
     let runs = runs(mask);
-    let mut inside = collect(values, &runs);
+    let inside = collect(values, &runs);
     let spacing = spacing_zyx(roi);
     let levels = discretize(&inside, &runs, mask.dim(), image.float32, settings)?;
     let needs_neighbors = settings.classes.iter().any(|(c, _)| matches!(c, Class::Gldm | Class::Ngtdm));
@@ -288,7 +288,7 @@ fn classes(
     for (class, listed) in &settings.classes {
         let found = match (class, &neighbors) {
             (Class::FirstOrder, _) => {
-                firstorder::compute(&mut inside, &levels, settings.voxel_array_shift, roi.geometry.voxel_mm3())
+                firstorder::compute(&inside, &levels, settings.voxel_array_shift, roi.geometry.voxel_mm3())
             }
             (Class::Glcm, _) => glcm::compute(&levels, spacing, settings),
             (Class::Glrlm, _) => glrlm::compute(&levels, spacing, settings),

@@ -172,7 +172,7 @@ impl Work<'_> {
             let levels = &kernel.levels;
             let found = match class {
                 Class::FirstOrder => {
-                    firstorder::compute(&mut kernel.values, levels, self.settings.voxel_array_shift, self.voxel_mm3)
+                    firstorder::compute(&kernel.values, levels, self.settings.voxel_array_shift, self.voxel_mm3)
                 }
                 Class::Glrlm => glrlm::compute(levels, self.spacing, self.settings),
                 Class::Glszm => glszm::compute(levels, self.settings),
