@@ -39,9 +39,9 @@ pub(super) struct Workspace {
     /// Levels are those of `cells` plus this.
     below: u16,
     span: usize,
-    /// To all neighbors, and along the angles of distance 1.
+    /// To all neighbors, and (forward) along the angles of distance 1.
     steps: Vec<isize>,
-    angles: Vec<isize>,
+    angles: Vec<usize>,
     counts: Vec<[u8; LANES]>,
     sums: Vec<[u16; LANES]>,
     equal: Vec<u8>,
@@ -83,7 +83,8 @@ struct Sums {
 impl Sums {
     /// (n sum(x^2) - sum(x)^2) / n^2 in whole numbers.
     fn variance(&self, squares: u64, sum: u64) -> f64 {
-        (self.n as i128 * i128::from(squares) - i128::from(sum) * i128::from(sum)) as f64 / (self.n * self.n)
+        // Below 2^53: a box has at most 2^12 voxels, levels and sizes at most 2^13.
+        (self.n as u64 * squares - sum * sum) as f64 / (self.n * self.n)
     }
 }
 
@@ -126,23 +127,24 @@ impl<'a> BoxKernel<'a> {
         dependents(&space.cells, space.first..space.first + space.len, &space.steps, alpha, &mut space.counts);
         let bits = usize::BITS - (space.steps.len() + 1).leading_zeros();
         space.clear(bits);
+        space.touched.resize(space.len + 1, 0);
+        let (table, touched, mut n_cells) = (&mut space.table[..], &mut space.touched[..], 0);
         let cells = space.cells[space.first..space.first + space.len].chunks(LANES).zip(&space.counts);
         for (cells, counts) in cells {
             for (cell, dependent) in cells.iter().zip(counts).filter(|(cell, _)| **cell != 0) {
                 // The voxel itself is one of its dependents.
                 let place = (usize::from(*cell) << bits) + usize::from(*dependent) + 1;
-                if space.table[place] == 0 {
-                    space.touched.push(place as u32);
-                }
-                space.table[place] += 1;
+                // Kept only where the cell was empty; without a branch, for no one could guess it.
+                touched[n_cells] = place as u32;
+                n_cells += usize::from(table[place] == 0);
+                table[place] += 1;
             }
         }
         let mut sums = Sums::default();
         let mut cell_logs = 0.0;
-        let n_cells = space.touched.len();
-        for place in space.touched.drain(..) {
-            let (cell, size) = (place as usize >> bits, place as usize & ((1 << bits) - 1));
-            let count = std::mem::take(&mut space.table[place as usize]);
+        for place in &touched[..n_cells] {
+            let (cell, size) = (*place as usize >> bits, *place as usize & ((1 << bits) - 1));
+            let count = std::mem::take(&mut table[*place as usize]);
             let level = cell + usize::from(space.below);
             cell_logs += self.logs[usize::from(count)];
             space.by_level[cell] += u32::from(count);
@@ -233,6 +235,7 @@ impl<'a> BoxKernel<'a> {
             space.by_level[usize::from(*cell)] += 1;
         }
         space.by_level[0] = 0;
+        space.touched.clear();
         let mut means = [0.0; 16];
         for k in 0..space.angles.len() {
             let step = space.angles[k];
@@ -246,17 +249,17 @@ impl<'a> BoxKernel<'a> {
             space.all.copy_from_slice(&space.by_level);
             space.by_size.fill(BySize::default());
             for block in (from..to).step_by(8) {
-                let mut set = u64::from_le_bytes(std::array::from_fn(|l| space.equal[block + l]));
+                let mut set = space.equal[block..].first_chunk().map_or(0, |eight| u64::from_le_bytes(*eight));
                 while set != 0 {
                     let at = block + set.trailing_zeros() as usize / 8;
                     set &= set - 1;
-                    if space.equal[at.saturating_add_signed(-step)] != 0 {
+                    if space.equal[at - step] != 0 {
                         continue; // inside a run
                     }
-                    let (mut length, mut next) = (2, at.saturating_add_signed(step));
+                    let (mut length, mut next) = (2, at + step);
                     while space.equal[next] != 0 {
                         length += 1;
-                        next = next.saturating_add_signed(step);
+                        next += step;
                     }
                     let cell = usize::from(space.cells[at]);
                     space.single[cell] -= length as u32;
@@ -362,7 +365,7 @@ impl Workspace {
         let step =
             |a: &[i32; 3]| (a[0] as isize * self.plane as isize) + a[1] as isize * self.stride as isize + a[2] as isize;
         let flat = settings.flat_axis();
-        self.angles = angles(shape, &[1], flat).iter().map(step).collect();
+        self.angles = angles(shape, &[1], flat).iter().map(|angle| step(angle).unsigned_abs()).collect();
         let half: Vec<isize> = angles(shape, &settings.distances, flat).iter().map(step).collect();
         self.steps = half.iter().flat_map(|step| [*step, -step]).collect();
         let far = pad * (self.plane + self.stride + 1);
@@ -468,16 +471,16 @@ fn neighbors_plain(
 
 twice! {
     /// 1 for every voxel that equals the one a step ahead, else 0; `any` is not 0 where two voxels are neighbors at all.
-    equal_pairs => equal_pairs_plain, (cells: &[u8], of: std::ops::Range<usize>, step: isize, equal: &mut [u8], any: &mut u8)
+    equal_pairs => equal_pairs_plain, (cells: &[u8], of: std::ops::Range<usize>, step: usize, equal: &mut [u8], any: &mut u8)
 }
 
 #[inline(always)]
-fn equal_pairs_plain(cells: &[u8], of: std::ops::Range<usize>, step: isize, equal: &mut [u8], any: &mut u8) {
+fn equal_pairs_plain(cells: &[u8], of: std::ops::Range<usize>, step: usize, equal: &mut [u8], any: &mut u8) {
     let mut seen = [0u8; LANES];
     for at in of.step_by(LANES) {
         let (Some(center), Some(other), Some(equal)) = (
             cells[at..].first_chunk::<LANES>(),
-            cells[at.saturating_add_signed(step)..].first_chunk::<LANES>(),
+            cells[at + step..].first_chunk::<LANES>(),
             equal[at..].first_chunk_mut::<LANES>(),
         ) else {
             continue;

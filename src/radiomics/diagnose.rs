@@ -120,7 +120,7 @@ impl Hash {
     pub fn put<const N: usize>(&mut self, row: impl ExactSizeIterator<Item = [u8; N]>) {
         let at = self.buffer.len();
         self.buffer.resize(at + row.len() * N, 0);
-        self.buffer[at..].chunks_exact_mut(N).zip(row).for_each(|(place, voxel)| place.copy_from_slice(&voxel));
+        self.buffer[at..].as_chunks_mut::<N>().0.iter_mut().zip(row).for_each(|(place, voxel)| *place = voxel);
         if self.buffer.len() >= 1 << 16 {
             self.sha.update(&self.buffer);
             self.buffer.clear();

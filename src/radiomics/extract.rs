@@ -335,7 +335,7 @@ fn classes(
     for (class, listed) in &settings.classes {
         let found = match (class, &neighbors) {
             (Class::FirstOrder, _) => {
-                firstorder::compute(&mut inside, &levels, settings.voxel_array_shift, roi.geometry.voxel_mm3())
+                firstorder::compute(&inside, &levels, settings.voxel_array_shift, roi.geometry.voxel_mm3())
             }
             (Class::Glcm, _) => glcm::compute(&levels, spacing, settings),
             (Class::Glrlm, _) => glrlm::compute(&levels, spacing, settings),

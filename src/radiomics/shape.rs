@@ -175,7 +175,9 @@ fn diameters(vertices: &[[i32; 3]], spacing: [f64; 3]) -> [f64; 4] {
                 }
             }
             let hull = hull(&plane, axis);
-            largest = largest.max(farthest(&hull, spacing));
+            if largest < 1.000001 * square_across(&hull, spacing) {
+                largest = largest.max(farthest(&hull, spacing));
+            }
             hulls.extend(hull);
         }
         found[axis] = largest.sqrt();
@@ -183,12 +185,24 @@ fn diameters(vertices: &[[i32; 3]], spacing: [f64; 3]) -> [f64; 4] {
             corners = hulls;
         } else {
             // A corner of the hull in space is a corner in each of its three planes.
-            hulls.sort_unstable();
-            corners.retain(|c| hulls.binary_search(c).is_ok());
+            let key = |v: &[i32; 3]| (v[0] as usize * ends[1] + v[1] as usize) * ends[2] + v[2] as usize;
+            let mut keys: Vec<usize> = hulls.iter().map(key).collect();
+            keys.sort_unstable();
+            corners.retain(|c| keys.binary_search(&key(c)).is_ok());
         }
     }
     found[3] = farthest(&corners, spacing).sqrt();
     found
+}
+
+/// Squared diagonal of the box around points given in half voxels: no two of them lie farther apart.
+fn square_across(points: &[[i32; 3]], spacing: [f64; 3]) -> f64 {
+    let extent = |axis: usize| {
+        let places = points.iter().map(|p| p[axis]);
+        let (low, high) = places.fold((i32::MAX, i32::MIN), |(low, high), p| (low.min(p), high.max(p)));
+        f64::from(high.saturating_sub(low).max(0)) * 0.5 * spacing[axis]
+    };
+    (0..3).map(extent).map(|mm| mm * mm).sum()
 }
 
 /// Largest squared distance between points given in half voxels.

@@ -72,7 +72,11 @@ pub(super) fn maps(
     let everywhere = Array3::from_elem(mask.dim(), true);
     let counted = if settings.voxel.masked_kernel { mask } else { everywhere.view() };
     let runs = runs(counted);
-    let levels = discretize(&collect(values, &runs), &runs, mask.dim(), float32, settings)?;
+    let counted = collect(values, &runs);
+    if counted.iter().any(|v| !v.is_finite()) {
+        return Err(RadiomicsError::NotFinite { place: "inside the region" });
+    }
+    let levels = discretize(&counted, &runs, mask.dim(), float32, settings)?;
     let work = Work {
         values,
         levels: &levels,
@@ -176,7 +180,7 @@ impl Work<'_> {
             let levels = &kernel.levels;
             let found = match class {
                 Class::FirstOrder => {
-                    firstorder::compute(&mut kernel.values, levels, self.settings.voxel_array_shift, self.voxel_mm3)
+                    firstorder::compute(&kernel.values, levels, self.settings.voxel_array_shift, self.voxel_mm3)
                 }
                 Class::Glrlm => glrlm::compute(levels, self.spacing, self.settings),
                 Class::Glszm => glszm::compute(levels, self.settings),
