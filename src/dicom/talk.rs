@@ -173,7 +173,10 @@ impl Talk<'_> {
             Some(field::EVENT_REPORT) => self.commitment_report(&message, &command),
             // A cancel has no response.
             Some(field::CANCEL) => return Ok(()),
-            Some(f) if f & field::RESPONSE != 0 => return Ok(self.response(&command)),
+            Some(f) if f & field::RESPONSE != 0 => {
+                self.response(&command);
+                return Ok(());
+            }
             _ => Err(StoreFailure {
                 status: status::UNRECOGNIZED_OPERATION,
                 sentence: "only C-STORE, C-ECHO and storage commitment are offered".into(),
@@ -204,10 +207,11 @@ impl Talk<'_> {
     fn response(&mut self, response: &Command) {
         let is_ours = |(id, _): &(u16, String)| Some(*id) == response.responded_id();
         let event = response.field() == Some(field::EVENT_REPORT | field::RESPONSE);
-        if event && response.status() == Some(status::SUCCESS) && self.reported.as_ref().is_some_and(is_ours) {
-            if let Some((_, id)) = self.reported.take() {
-                self.server.sink.commitment_reported(&id);
-            }
+        if event
+            && response.status() == Some(status::SUCCESS)
+            && let Some((_, id)) = self.reported.take_if(|reported| is_ours(reported))
+        {
+            self.server.sink.commitment_reported(&id);
         }
     }
 
