@@ -19,6 +19,7 @@ pub struct Config {
     /// Certificates; without it there is no TLS in either direction.
     pub tls: Option<TlsConfig>,
     /// Where results are sent.
+    #[serde(deserialize_with = "distinct")]
     pub send: Vec<Destination>,
     /// What a C-STORE success promises.
     pub durability: Durability,
@@ -270,6 +271,16 @@ pub struct Destination {
     pub give_up_h: u32,
 }
 
+/// Destinations, no two of one title: messages name their destination by it.
+fn distinct<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<Destination>, D::Error> {
+    let all = Vec::<Destination>::deserialize(deserializer)?;
+    let twice = all.iter().enumerate().find(|(k, d)| all.iter().take(*k).any(|e| e.ae_title == d.ae_title));
+    match twice {
+        Some((_, d)) => Err(serde::de::Error::custom(format!("two destinations have the AE title {}", d.ae_title))),
+        None => Ok(all),
+    }
+}
+
 fn all_kinds() -> Vec<ObjectKind> {
     vec![ObjectKind::Seg, ObjectKind::Sr, ObjectKind::Sc, ObjectKind::Pdf]
 }
@@ -397,6 +408,9 @@ mod tests {
         assert!(misspelt.unwrap_err().to_string().contains("sotre"));
         let misspelt = toml::from_str::<Config>("[[send]]\nae_title=\"A\"\nhost=\"h\"\nport=1\ngroups=[\"hihg\"]");
         assert!(misspelt.unwrap_err().to_string().contains("hihg"));
+        let pacs = "[[send]]\nae_title = \"PACS\"\nhost = \"p\"\nport = 104\n";
+        assert!(toml::from_str::<Config>(pacs).is_ok());
+        assert!(toml::from_str::<Config>(&pacs.repeat(2)).unwrap_err().to_string().contains("PACS"));
     }
 
     #[test]
