@@ -255,7 +255,10 @@ impl Walker<'_> {
                     fragments.push(self.position..end);
                     self.position = end;
                     if self.bytes.len() < self.length && fragments.len() == 2 {
-                        return Ok(vec![fragments[1].start..end.min(self.bytes.len())]);
+                        // The offset table goes, and of the first fragment what is here stays.
+                        fragments[1].end = end.min(self.bytes.len());
+                        fragments.remove(0);
+                        return Ok(fragments);
                     }
                 }
                 SEQUENCE_END => {
