@@ -26,6 +26,8 @@ pub struct Made {
     pub kernel: &'static str,
     pub slope: &'static str,
     pub lossy: bool,
+    /// Number of Frames; empty leaves it out.
+    pub frames: &'static str,
     /// Pixel Data with its element header; `None` makes the body.
     pub pixels: Option<Vec<u8>>,
 }
@@ -52,6 +54,7 @@ impl Default for Made {
             kernel: "B30f",
             slope: "1",
             lossy: false,
+            frames: "",
             pixels: None,
         }
     }
@@ -109,6 +112,7 @@ impl Made {
             text(0x20, 0x52, "UI", "1.2.3.9"),
             short(2, 1),
             text(0x28, 4, "CS", "MONOCHROME2"),
+            if self.frames.is_empty() { Vec::new() } else { text(0x28, 8, "IS", self.frames) },
             short(0x10, self.size),
             short(0x11, self.size),
             text(0x28, 0x30, "DS", "5\\5"),

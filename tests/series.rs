@@ -78,10 +78,10 @@ fn each_rule_has_its_verdict_code_and_sentence() {
         ),
         (
             "enhanced",
-            vec![Made { class: "1.2.840.10008.5.1.4.1.1.2.1", slices: vec![0], ..base() }],
+            vec![Made { class: "1.2.840.10008.5.1.4.1.1.2.1", frames: "2", slices: vec![0], ..base() }],
             "REJECT",
-            2,
-            "series.no-geometry",
+            10,
+            "series.enhanced",
         ),
         (
             "two patients",

@@ -255,8 +255,10 @@ impl Walker<'_> {
                     fragments.push(self.position..end);
                     self.position = end;
                     if self.bytes.len() < self.length && fragments.len() == 2 {
-                        let first = fragments[1].start..end.min(self.bytes.len());
-                        return Ok(std::iter::once(first).collect());
+                        // The offset table goes, and of the first fragment what is here stays.
+                        fragments[1].end = end.min(self.bytes.len());
+                        fragments.remove(0);
+                        return Ok(fragments);
                     }
                 }
                 SEQUENCE_END => {

@@ -30,7 +30,7 @@ pub struct ProbabilityValidation {
     pub auc: f64,
     /// Somers' Dxy, 2 (AUC - 0.5).
     pub dxy: f64,
-    /// (C (ROC)) as rms 6.5 prints it: of probabilities rounded to 0.001, so off by some 1e-5.
+    /// (C (ROC)) as rms 6.5 prints it: of probabilities in bins of 0.0002, so off by some 1e-5.
     pub auc_binned: f64,
     /// (R2) Nagelkerke's.
     pub r2: f64,
@@ -96,12 +96,12 @@ pub fn validate_probabilities(
     let discrimination = (ratio - 1.0) / n;
     let unreliability = (unreliability_chi_squared - 2.0) / n;
     let auc_exact = auc(outcome, probabilities)?;
-    let rounded: Vec<f64> = probabilities.iter().map(|p| (p * 1000.0).round()).collect();
+    let binned: Vec<f64> = probabilities.iter().map(|p| (p * 5000.0).floor()).collect();
     let spiegelhalter_z = spiegelhalter(outcome, probabilities);
     Ok(ProbabilityValidation {
         auc: auc_exact,
         dxy: 2.0 * auc_exact - 1.0,
-        auc_binned: auc(outcome, &rounded)?,
+        auc_binned: auc(outcome, &binned)?,
         r2: (1.0 - (-ratio / n).exp()) / (1.0 - (-null / n).exp()),
         discrimination,
         discrimination_chi_squared: ratio,
