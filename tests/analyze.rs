@@ -137,7 +137,7 @@ read = {}
 for g in content.get_volumetric_roi_measurement_groups():
     numbers = {}
     for m in g.get_measurements():
-        methods = [c.ConceptCodeSequence[0].CodeMeaning for c in m.get('ContentSequence', [])]
+        methods = [c.ConceptCodeSequence[0].CodeMeaning for c in m[0].get('ContentSequence', [])]
         numbers[methods[0] if methods else m.name.meaning] = float(m.value)
     read[g.tracking_identifier] = numbers
 for region in result['regions']:
