@@ -47,13 +47,15 @@ fn measure(name: &str, files: &[Vec<u8>]) {
             folder.display().to_string(),
             QUIET.as_secs()
         );
-        let service = Service::start(Config::parse(&text).expect("a valid configuration")).expect("the service starts");
+        let service = Service::start(Config::parse(&text).expect("a valid configuration"), dicom::Decoder::Here)
+            .expect("the service starts");
         let title = |t: &str| t.parse().expect("a title");
         let target = Target {
             ae_title: title("METWATCH"),
             host: "127.0.0.1".into(),
             port: service.dicom.port(),
             calling_ae: title("CT1"),
+            tls: None,
         };
         let began = Instant::now();
         dicom::send(files.len(), &|k| Ok(files[k].clone()), &target, &mut |_, _| ()).expect("the slices are sent");

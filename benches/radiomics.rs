@@ -102,8 +102,8 @@ fn case(name: &str, voxels: Array3<i16>, inside: Array3<u8>) -> Case {
     let geometry =
         Geometry { size: [x, y, z], spacing_mm: [1.0; 3], origin_mm: [0.0; 3], direction: Geometry::IDENTITY };
     let n_voxels = inside.iter().filter(|v| **v == 1).count();
-    let image = Image { geometry: geometry.clone(), voxels: Voxels::I16(voxels) };
-    Case { image, mask: Image { geometry, voxels: Voxels::U8(inside) }, paths, n_voxels }
+    let image = Image { geometry: geometry.clone(), voxels: Voxels::I16(voxels), dimension: 3 };
+    Case { image, mask: Image { geometry, voxels: Voxels::U8(inside), dimension: 3 }, paths, n_voxels }
 }
 
 /// Seconds.

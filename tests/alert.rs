@@ -190,7 +190,7 @@ impl TestBox {
 
     fn add_row(&self, id: &str, kind: OutboxKind, topic: String, payload: String, expires_at_ms: i64) {
         let (id, study, expires_at_ms) = (id.into(), Some("S000001".into()), Some(expires_at_ms));
-        let new = NewOutbox { id, kind, topic, payload, study, expires_at_ms };
+        let new = NewOutbox { id, kind, topic, payload, study, expires_at_ms, file: None };
         self.store.outbox_add(&[new], &AuditNote::new("test", "test.add"), now_ms()).expect("a sound store");
     }
 

@@ -338,6 +338,64 @@ fn the_package_reproduces_the_fits_own_predictions() {
     }
 }
 
+/// ComBat is part of the procedure: leaving it out of the replicates would hide its share of the optimism.
+#[test]
+fn the_bootstrap_repeats_the_harmonization() {
+    let (mut texts, spec) = small(40);
+    edit(&mut texts, "clinical.csv", |i, mut row| {
+        if i > 0 {
+            row[1] = ["A", "B", "C"][i % 3].into();
+        }
+        row
+    });
+    let spec = spec.replace("bootstrap = 0", "bootstrap = 6");
+    let spec = spec.replace("stability = \"stability.csv\"", "").replace("icc_min = 0.75", "");
+    let once = fit(&texts, &spec.replace("combat = false", "combat = true"));
+    // The same features, harmonized beforehand: the same fit, but replicates that take the harmonization as given.
+    let names = once.cohort.feature_names.join(",");
+    let rows = once.cohort.ids.iter().zip(once.features.rows()).map(|(id, row)| {
+        let values: Vec<String> = row.iter().map(|v| format!("{v:?}")).collect();
+        format!("{id},{}\n", values.join(","))
+    });
+    let table = format!("patient_id,{names}\n{}", rows.collect::<String>());
+    texts.insert("radiomics.csv".into(), table);
+    let given = fit(&texts, &spec);
+    let optimism = |f: &cohort::Fitted| {
+        let bootstrap = f.results.bootstrap.as_ref().expect("a bootstrap");
+        assert_eq!(bootstrap.failed, 0, "{:?}", bootstrap.first_failure);
+        bootstrap.models.iter().map(|m| m.auc_optimism).collect::<Vec<f64>>()
+    };
+    for (once, given) in once.results.models.iter().zip(&given.results.models) {
+        close(&once.name, &once.coefficients, &given.coefficients, 1e-9);
+    }
+    assert_ne!(optimism(&once), optimism(&given));
+}
+
+/// The figures that travel without the report: every PNG has the size of its SVG, three pixels for each px.
+#[test]
+fn every_figure_is_a_png_too() {
+    let (texts, spec) = small(60);
+    let fitted = fit(&texts, &spec);
+    let figures = fitted.figures();
+    let names: Vec<&str> = figures.iter().map(|f| f.0.as_str()).collect();
+    for name in ["nomogram", "roc_1", "roc_3", "calibration_2", "survival_3", "cv_curve", "shap_2", "flow"] {
+        assert!(names.contains(&name), "{name} is not among {names:?}");
+    }
+    for (name, figure) in &figures {
+        let svg = figure.drawing.svg();
+        let side = |key: &str| {
+            let text = svg.split(&format!(" {key}=\"")).nth(1).expect("a size").split('"').next().expect("a number");
+            text.parse::<f64>().expect("px")
+        };
+        let file = cohort::png(&figure.drawing).expect("a picture");
+        let reader = png::Decoder::new(std::io::Cursor::new(file)).read_info().expect("a PNG");
+        let info = reader.info();
+        for (pixels, px) in [(info.width, side("width")), (info.height, side("height"))] {
+            assert!((f64::from(pixels) - 3.0 * px).abs() <= 2.0, "{name}: {pixels} pixels for {px} px");
+        }
+    }
+}
+
 /// The simulated cohort with the first `n` features only, and a specification without bootstrap.
 fn small(n: usize) -> (cohort::Texts, String) {
     let Simulated { mut texts, spec, .. } = simulated();
@@ -440,6 +498,7 @@ fn every_option_ends_in_finite_numbers_and_a_report() {
     assert_eq!(results.cut_off.as_ref().expect("a cut-off").rule, "maxstat");
     assert_eq!(results.penalized.as_ref().expect("a penalized model").family, "cox");
     let html = cohort::report_html(&fitted);
+    assert_eq!(results.bootstrap.as_ref().map(|b| b.failed), Some(0), "ComBat is fitted again in each replicate");
     for part in ["NaN", ">inf", "-inf", "http://", "<script"] {
         let rest = html.replace("http://www.w3.org/2000/svg", "");
         assert!(!rest.contains(part), "the report contains {part}");

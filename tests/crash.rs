@@ -16,8 +16,13 @@ fn fifty_kills_lose_no_object_and_no_alert() {
     let mut heard = Heard::listen(port);
     let mut served = Served::start("crash", port, 1, 4);
     let title = |t: &str| t.parse::<AeTitle>().expect("a title");
-    let target =
-        |port| Target { ae_title: title("METWATCH"), host: "127.0.0.1".into(), port, calling_ae: title("CT1") };
+    let target = |port| Target {
+        ae_title: title("METWATCH"),
+        host: "127.0.0.1".into(),
+        port,
+        calling_ae: title("CT1"),
+        tls: None,
+    };
     // A fixed sequence of moments (xorshift): a failure can be run again.
     let mut state = 0x9E37_79B9_7F4A_7C15u64;
     let mut random = |below: u64| {

@@ -33,7 +33,7 @@ fn plan(folder: &str) -> (Vec<PathBuf>, Result<SeriesPlan, SeriesError>) {
 }
 
 fn assemble(files: &[PathBuf], plan: &SeriesPlan) -> dicom::Assembled {
-    assemble_volume(plan, &|index| std::fs::read(&files[index]), &|_, _| {}).unwrap()
+    assemble_volume(plan, &dicom::Decoder::Here, &|index| std::fs::read(&files[index]), &|_, _| {}).unwrap()
 }
 
 /// Expected values by pydicom and numpy: sorted along the normal, slope x stored + intercept, HU <= -1500 to -1000.
@@ -113,7 +113,9 @@ fn damaged_compressed_frames_do_no_harm() {
         let plan = plan_series(&headers).unwrap();
         for slice in plan.slices.iter() {
             let one = SeriesPlan { slices: vec![slice.clone()], ..plan.clone() };
-            failed += usize::from(assemble_volume(&one, &|i| Ok(damaged[i].clone()), &|_, _| {}).is_err());
+            failed += usize::from(
+                assemble_volume(&one, &dicom::Decoder::Here, &|i| Ok(damaged[i].clone()), &|_, _| {}).is_err(),
+            );
         }
     }
     assert!(failed > 0, "no damage was noticed at all");
@@ -150,7 +152,7 @@ fn python() -> PathBuf {
     std::env::var_os("METWATCH_TEST_PYTHON").map_or(".venv/bin/python".into(), PathBuf::from)
 }
 
-fn phantom(slices: usize) -> Vec<(String, Vec<u8>)> {
+pub fn phantom(slices: usize) -> Vec<(String, Vec<u8>)> {
     let geometry = Geometry {
         size: [24, 20, slices],
         spacing_mm: [0.7, 0.8, 2.5],
@@ -244,15 +246,15 @@ labels.tofile(out)
 
 /// What a sink was told.
 #[derive(Default)]
-struct Heard {
-    stored: Vec<dicom::Received>,
+pub struct Heard {
+    pub stored: Vec<dicom::Received>,
     rejected: Vec<dicom::Rejection>,
     ended: Vec<dicom::AssociationEnd>,
     full: bool,
 }
 
 #[derive(Default)]
-struct Memory(Mutex<Heard>);
+pub struct Memory(Mutex<Heard>);
 
 impl dicom::Sink for Memory {
     fn store(&self, object: dicom::Received) -> Result<(), dicom::StoreFailure> {
@@ -272,36 +274,44 @@ impl dicom::Sink for Memory {
 }
 
 /// A receiver on a free port of loopback; stops when dropped.
-struct Receiver {
-    port: u16,
+pub struct Receiver {
+    pub port: u16,
     sink: Arc<Memory>,
     stop: Arc<AtomicBool>,
     thread: Option<std::thread::JoinHandle<()>>,
 }
 
 impl Receiver {
-    fn start(change: impl FnOnce(&mut dicom::Config)) -> Self {
-        let mut config = dicom::Config { allow: vec![AeTitle::new("SCANNER").unwrap()], ..Default::default() };
+    pub fn start(change: impl FnOnce(&mut dicom::Config)) -> Self {
+        let mut config = dicom::Config { allow: vec![AeTitle::new("SCANNER").unwrap().into()], ..Default::default() };
         change(&mut config);
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         let (sink, stop) = (Arc::new(Memory::default()), Arc::new(AtomicBool::new(false)));
         let (to, flag) = (Arc::clone(&sink), Arc::clone(&stop));
-        let thread = Some(std::thread::spawn(move || dicom::serve(listener, config, to, flag).unwrap()));
+        let thread = Some(std::thread::spawn(move || {
+            dicom::serve(vec![dicom::Door { listener, tls: false }], config, to, flag).unwrap()
+        }));
         Self { port, sink, stop, thread }
     }
 
-    fn target(&self) -> Target {
+    pub fn target(&self) -> Target {
         let title = |t| AeTitle::new(t).unwrap();
-        Target { ae_title: title("METWATCH"), host: "127.0.0.1".into(), port: self.port, calling_ae: title("SCANNER") }
+        Target {
+            ae_title: title("METWATCH"),
+            host: "127.0.0.1".into(),
+            port: self.port,
+            calling_ae: title("SCANNER"),
+            tls: None,
+        }
     }
 
-    fn heard(&self) -> std::sync::MutexGuard<'_, Heard> {
+    pub fn heard(&self) -> std::sync::MutexGuard<'_, Heard> {
         self.sink.0.lock().unwrap()
     }
 
     /// Waits until `n` associations ended.
-    fn wait_for_end(&self, n: usize) {
+    pub fn wait_for_end(&self, n: usize) {
         let begun = Instant::now();
         while self.heard().ended.len() < n {
             assert!(begun.elapsed() < Duration::from_secs(20), "the association did not end");
@@ -352,7 +362,8 @@ fn dcmtk_echoes_and_stores_and_every_byte_of_the_data_set_is_kept() {
     }
     let headers: Vec<Header> = heard.stored.iter().map(|o| o.header.clone()).collect();
     let plan = plan_series(&headers).unwrap();
-    let made = assemble_volume(&plan, &|i| Ok(heard.stored[i].bytes.clone()), &|_, _| {}).unwrap();
+    let made =
+        assemble_volume(&plan, &dicom::Decoder::Here, &|i| Ok(heard.stored[i].bytes.clone()), &|_, _| {}).unwrap();
     assert_eq!(made.volume.hu.iter().map(|v| f64::from(*v)).sum::<f64>(), -7_321_181_215.0);
 }
 
@@ -389,7 +400,7 @@ fn dcmtk_sends_implicit_rle_and_deflated_and_the_voxels_are_the_same() {
     assert_eq!(syntaxes, expected);
     let volume = |objects: &[dicom::Received]| {
         let plan = plan_series(&objects.iter().map(|o| o.header.clone()).collect::<Vec<_>>()).unwrap();
-        assemble_volume(&plan, &|i| Ok(objects[i].bytes.clone()), &|_, _| {}).unwrap().volume.hu
+        assemble_volume(&plan, &dicom::Decoder::Here, &|i| Ok(objects[i].bytes.clone()), &|_, _| {}).unwrap().volume.hu
     };
     let first = volume(&heard.stored[..50]);
     assert!(heard.stored.chunks(50).skip(1).all(|chunk| volume(chunk) == first));
@@ -441,7 +452,8 @@ fn our_sender_delivers_to_storescp_and_reports_each_file() {
         .spawn()
         .expect("dcmtk is installed");
     let title = |t| AeTitle::new(t).unwrap();
-    let target = Target { ae_title: title("ARCHIVE"), host: "localhost".into(), port, calling_ae: title("METWATCH") };
+    let target =
+        Target { ae_title: title("ARCHIVE"), host: "localhost".into(), port, calling_ae: title("METWATCH"), tls: None };
     let begun = Instant::now();
     while dicom::echo(&target).is_err() {
         assert!(begun.elapsed() < Duration::from_secs(10), "storescp did not answer");

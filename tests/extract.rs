@@ -181,3 +181,16 @@ fn one_case_is_printed_as_json_with_full_precision() {
         assert_eq!(found["features"][&row.name].as_f64().map(f64::to_bits), Some(row.value.to_bits()), "{}", row.name);
     }
 }
+
+#[test]
+fn the_correlation_of_one_gray_level_is_written_as_an_integer() {
+    // PyRadiomics' CSV has `1` there, and `1.0` for floats that happen to be one.
+    let (code, out, err) = run(&["extract", &input("flat_image.nii.gz"), &input("tiny_ball.nii.gz"), "-f", "csv"]);
+    assert_eq!(code, 0, "{err}");
+    let [names, values] = out.lines().collect::<Vec<_>>()[..] else { panic!("{out}") };
+    // Cells before this column may hold quoted commas, those after it do not.
+    let back = names.split(',').rev().position(|name| name == "original_glcm_MCC").unwrap();
+    assert_eq!(values.rsplit(',').nth(back), Some("1"));
+    let id = names.split(',').rev().position(|name| name == "original_glcm_Id").unwrap();
+    assert_eq!(values.rsplit(',').nth(id), Some("1.0"));
+}

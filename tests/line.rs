@@ -26,7 +26,7 @@ impl Drop for Peer {
     }
 }
 
-fn wait_for_port(port: u16, what: &str) {
+pub fn wait_for_port(port: u16, what: &str) {
     let end = Instant::now() + Duration::from_secs(20);
     while TcpStream::connect(("127.0.0.1", port)).is_err() {
         assert!(Instant::now() < end, "{what} does not listen");
@@ -298,7 +298,7 @@ print(*sorted({path.split('/')[-1][:2] for path in found.values()}))
 }
 
 /// Waits for `study show --json` to tell a state.
-fn wait_for_state(served: &Served, number: &str, state: &str) -> Value {
+pub fn wait_for_state(served: &Served, number: &str, state: &str) -> Value {
     let end = Instant::now() + Duration::from_secs(30);
     loop {
         let (_, text, _) = run(&["study", "show", number, "--config", &served.folder.text("metwatch.toml"), "--json"]);

@@ -68,8 +68,42 @@ fn the_shipped_nomogram_goes_from_image_to_complete_as_values_arrive() {
     let all =
         r#"{"afp_ng_per_ml": 3, "dissected_lymph_nodes": 15, "perineural_invasion": false, "tumor_nodules": false}"#;
     assert_eq!(variant(all), "complete");
+    // Without a tumor on the scan there is no variant that could speak: no risk, and the reason says what is missing.
     let liver = assess(&nomogram, |r, f| average(&nomogram)(r, f).filter(|_| r == "liver"), &ClinicalValues::default());
-    assert_eq!(liver.expect("assessed").variant, "liver_only");
+    assert!(liver.expect_err("refused").to_string().contains("colorectal_tumor_original_glcm_Correlation"));
+}
+
+/// The relative difference is that of another processor's exp and ln, not of another table.
+#[test]
+fn the_shipped_nomogram_is_what_cohort_fit_makes_of_the_committed_tables() {
+    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("shipped_nomogram");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_metwatch"));
+    command.args(["cohort", "fit", "--spec", "models/training/nomogram/SPEC.toml", "--out"]).arg(&folder);
+    let output = command.output().expect("metwatch runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let read = |name: &str| (name.to_owned(), std::fs::read(folder.join("nomogram").join(name)).expect("written"));
+    let fitted = Nomogram::from_files(&[read("manifest.toml"), read("golden.json")].into()).expect("it loads");
+    let shipped = shipped();
+    let close = |a: f64, b: f64| assert!((a - b).abs() <= 1e-8 * b.abs().max(1e-3), "{a} is not {b}");
+    assert_eq!(
+        (&fitted.id, &fitted.version, &fitted.cohort, &fitted.radiomics),
+        (&shipped.id, &shipped.version, &shipped.cohort, &shipped.radiomics)
+    );
+    assert_eq!((fitted.predictors.len(), fitted.variants.len()), (shipped.predictors.len(), shipped.variants.len()));
+    for (f, s) in fitted.predictors.iter().zip(&shipped.predictors) {
+        assert_eq!((&f.id, &f.source, f.transform, f.permitted), (&s.id, &s.source, s.transform, s.permitted));
+        [f.center, f.scale].into_iter().zip([s.center, s.scale]).for_each(|(f, s)| close(f, s));
+        f.training.into_iter().zip(s.training).for_each(|(f, s)| close(f, s));
+    }
+    for (f, s) in fitted.variants.iter().zip(&shipped.variants) {
+        assert_eq!((&f.name, f.terms.len()), (&s.name, s.terms.len()));
+        let numbers = |v: &metwatch::risk::Variant| {
+            let terms = v.terms.iter().map(|t| t.coefficient);
+            let baseline = v.baseline.survival.iter().copied().chain([v.baseline.slope, v.baseline.center]);
+            terms.chain(baseline).chain([v.intercept, v.intermediate_from, v.high_from]).collect::<Vec<f64>>()
+        };
+        numbers(f).into_iter().zip(numbers(s)).for_each(|(f, s)| close(f, s));
+    }
 }
 
 /// Writes a table with both regions at the training mean, and runs `metwatch score`.

@@ -104,6 +104,7 @@ fn score(store: &Store, number: &str, say: &mut dyn FnMut(String)) -> Result<(),
             payload: "{}".into(),
             study: study_number,
             expires_at_ms: None,
+            file: None,
         };
         study = store.transition(&study, &change, &[alert], &note, 2)?;
         say(format!("step {number} {}", study.serial));

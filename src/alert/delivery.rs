@@ -136,7 +136,7 @@ impl Delivery {
     /// the process); what is open no longer is forgotten. DICOM objects are another room's.
     pub fn load(&mut self, rows: Vec<OutboxV1>) {
         let mut old = std::mem::take(&mut self.entries);
-        for row in rows.into_iter().filter(|r| r.kind != OutboxKind::DicomSend && r.state.is_open()) {
+        for row in rows.into_iter().filter(|r| !r.kind.is_dicom() && r.state.is_open()) {
             let entry = old.remove(&row.id).unwrap_or(Entry {
                 phase: Phase::Queued { not_before_ms: i64::MIN },
                 attempts: row.attempts,
@@ -308,6 +308,9 @@ mod tests {
             study: Some("S000001".into()),
             created_at_ms: 0,
             expires_at_ms: Some(100_000),
+            file: None,
+            failure: None,
+            retried_at_ms: None,
             attempts: 0,
             state: OutboxState::Queued,
         }

@@ -1,12 +1,12 @@
 //! `metwatch analyze`: the whole computation on files, without network.
 
-use super::{Failure, load_scan, read_file, write_file};
-use crate::DISCLAIMER;
+use super::{Failure, load_rules, load_scan, read_file, write_file};
 use crate::alert::payload::rfc3339;
 use crate::risk::{ClinicalValues, clinical_from_json};
 use crate::service::analysis::{self, Context, Models};
 use crate::service::objects::{self, Source};
 use crate::service::{ResultV1, Status};
+use crate::{DISCLAIMER, dicom};
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -29,6 +29,9 @@ pub struct Args {
     /// Folder of a nomogram package; without it, the demonstration package
     #[arg(long, value_name = "DIR")]
     nomogram: Option<PathBuf>,
+    /// The service's configuration: its [series] part chooses among several series
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
     /// Prints result.json instead of a summary
     #[arg(long)]
     json: bool,
@@ -40,6 +43,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
         Some(path) => clinical_from_json(&String::from_utf8_lossy(&read_file(path)?))?.1,
         None => ClinicalValues::default(),
     };
+    let rules = load_rules(args.config.as_deref())?;
     let models = Models::load(args.model.as_deref(), args.nomogram.as_deref())?;
     let mut steps_ms = Vec::new();
     let bar = super::progress_bar("reading");
@@ -50,9 +54,10 @@ pub fn run(args: Args) -> Result<(), Failure> {
         bar.set_message(next);
         bar.set_position(0);
     };
-    let scan = load_scan(&args.paths, &|done, of| bar.set_position((100 * done / of.max(1)) as u64))?;
+    let scan = load_scan(&args.paths, &rules, &|done, of| bar.set_position((100 * done / of.max(1)) as u64))?;
     step("read", &bar, "segmenting");
-    let segmentation = models.segmenter.segment(&scan.volume, &|share| bar.set_position((share * 100.0) as u64))?;
+    let mut segmentation = models.segmenter.segment(&scan.volume, &|share| bar.set_position((share * 100.0) as u64))?;
+    dicom::leave_out(&scan.unmeasured, &mut segmentation.labels.labels);
     step("segment", &bar, "measuring");
     let (features, remarks) = analysis::measure(&scan.volume, &segmentation.labels, &models.settings);
     step("radiomics", &bar, "writing");

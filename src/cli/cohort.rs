@@ -2,6 +2,7 @@
 
 use super::{Failure, load_nomogram, progress_bar, read_file, write_file};
 use crate::cohort::{self, CohortError, EvaluationSpec, Spec, Texts};
+use rayon::prelude::*;
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -37,6 +38,9 @@ struct FitArgs {
     /// Center whose package is written, where features were harmonized by ComBat
     #[arg(long, value_name = "CENTER")]
     center: Option<String>,
+    /// Writes every figure as SVG and PNG too, below DIR/figures
+    #[arg(long)]
+    figures: bool,
     /// Prints a specification with every key explained, and ends
     #[arg(long, exclusive = true)]
     example: bool,
@@ -157,10 +161,23 @@ fn fit(args: FitArgs) -> Result<(), Failure> {
     write_file(&out.join("results.json"), results.as_bytes())?;
     write_file(&out.join("report.html"), cohort::report_html(&fitted).as_bytes())?;
     if let Some(figure) = fitted.nomogram_figure() {
-        write_file(&out.join("nomogram.svg"), figure.svg.as_bytes())?;
+        write_figure(&out.join("nomogram"), &figure)?;
+    }
+    if args.figures {
+        let figures = fitted.figures();
+        figures.par_iter().try_for_each(|(name, figure)| write_figure(&out.join("figures").join(name), figure))?;
     }
     print_fit(&fitted, out, package, args.json);
     Ok(())
+}
+
+/// `at` with the endings svg and png.
+fn write_figure(at: &Path, figure: &cohort::Figure) -> Result<(), Failure> {
+    write_file(&at.with_extension("svg"), figure.drawing.svg().as_bytes())?;
+    match cohort::png(&figure.drawing) {
+        Some(png) => Ok(write_file(&at.with_extension("png"), &png)?),
+        None => Ok(()),
+    }
 }
 
 fn print_fit(fitted: &cohort::Fitted, out: &Path, package: bool, as_json: bool) {
@@ -176,6 +193,11 @@ fn print_fit(fitted: &cohort::Fitted, out: &Path, package: bool, as_json: bool) 
         return;
     }
     println!("{main} model ({})", crate::DISCLAIMER);
+    let out_of = |(why, n): &(String, usize)| format!("{n} {why}");
+    if !r.flow.excluded.is_empty() {
+        let reasons: Vec<String> = r.flow.excluded.iter().map(out_of).collect();
+        println!("  left out of {} patients: {}", r.flow.in_clinical_table, reasons.join(", "));
+    }
     for p in performance() {
         let auc = p.auc.map_or("-".into(), |a| format!("{:.3} ({:.3} to {:.3})", a[0], a[1], a[2]));
         let slope = p.calibration.as_ref().map_or("-".into(), |c| format!("{:.2}", c.slope));

@@ -5,9 +5,10 @@ use crate::Explain;
 use crate::dicom;
 use crate::risk::Nomogram;
 use crate::segment::{Gate, Segmenter};
-use crate::service::analysis;
+use crate::service::{Config, analysis};
 use crate::volume::{self, Volume};
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 /// A file or folder that a command could not read or write.
@@ -72,6 +73,8 @@ pub struct Scan {
     pub volume: Volume,
     /// Its slices, where it came as DICOM.
     pub plan: Option<dicom::SeriesPlan>,
+    /// Voxels where nothing was measured; empty for other formats.
+    pub unmeasured: Vec<Range<usize>>,
     /// The verdict of the series rules; empty for other formats.
     pub verdict: Gate,
 }
@@ -93,8 +96,13 @@ pub enum ScanError {
         code: &'static str,
     },
     /// Several series that could be analysed.
-    #[error("{} series here could be analysed: {}", .0.len(), .0.join("; "))]
-    Several(Vec<String>),
+    #[error("{n} series here could be made into a volume: {sentence}")]
+    Several {
+        /// How many.
+        n: usize,
+        /// Why none of them was chosen.
+        sentence: String,
+    },
 }
 
 impl Explain for ScanError {
@@ -102,14 +110,16 @@ impl Explain for ScanError {
         match self {
             Self::Empty(_) => "input.empty",
             Self::NotDicom { code, .. } => code,
-            Self::Several(_) => "input.several-series",
+            Self::Several { .. } => "input.several-series",
         }
     }
     fn advice(&self) -> &'static str {
         match self {
             Self::Empty(_) => "give a folder of DICOM files, or a NIfTI or NRRD file",
             Self::NotDicom { .. } => "give DICOM files of a CT series, or a NIfTI (.nii, .nii.gz) or NRRD file",
-            Self::Several(_) => "give the files of one series only",
+            Self::Several { .. } => {
+                "give the files of one series, or choose by [[series.choose]] (--config); `metwatch series explain` lists them"
+            }
         }
     }
 }
@@ -117,8 +127,12 @@ impl Explain for ScanError {
 /// Files above this are no images of one patient.
 const FILE_BYTES_MAX: u64 = 8 << 30;
 
-/// Reads a CT from a NIfTI or NRRD file, or from DICOM files and folders.
-pub fn load_scan(paths: &[PathBuf], progress: &(dyn Fn(usize, usize) + Sync)) -> Result<Scan, Failure> {
+/// Reads a CT from a NIfTI or NRRD file, or from DICOM files and folders; of several series the one that `rules` choose.
+pub fn load_scan(
+    paths: &[PathBuf],
+    rules: &dicom::SeriesRules,
+    progress: &(dyn Fn(usize, usize) + Sync),
+) -> Result<Scan, Failure> {
     if let [path] = paths
         && path.is_file()
     {
@@ -126,91 +140,133 @@ pub fn load_scan(paths: &[PathBuf], progress: &(dyn Fn(usize, usize) + Sync)) ->
         let is_dicom = bytes.get(128..132) == Some(b"DICM") || dicom::parse_header(&bytes).is_ok();
         if !is_dicom {
             let volume = volume::decode_image(&bytes)?.to_volume()?;
-            return Ok(Scan { volume, plan: None, verdict: Gate::default() });
+            return Ok(Scan { volume, plan: None, unmeasured: Vec::new(), verdict: Gate::default() });
         }
     }
-    let mut files = Vec::new();
-    for path in paths {
-        collect(path, &mut files)?;
-    }
-    files.sort();
-    if files.is_empty() {
-        return Err(ScanError::Empty(paths.first().cloned().unwrap_or_default()).into());
-    }
-    load_dicom(&files, progress)
+    load_dicom(&find_files(paths)?, rules, progress)
 }
 
 /// Only the volume of [`load_scan`].
 pub fn load_image(path: &Path) -> Result<Volume, Failure> {
-    Ok(load_scan(&[path.to_path_buf()], &|_, _| ())?.volume)
+    Ok(load_scan(&[path.to_path_buf()], &dicom::SeriesRules::default(), &|_, _| ())?.volume)
 }
 
-fn load_dicom(files: &[PathBuf], progress: &(dyn Fn(usize, usize) + Sync)) -> Result<Scan, Failure> {
-    let mut series: BTreeMap<String, (Vec<PathBuf>, Vec<dicom::Header>)> = BTreeMap::new();
-    let mut refused = None;
-    for file in files {
-        match dicom::parse_header(&read_bounded(file)?) {
+fn load_dicom(
+    files: &[PathBuf],
+    rules: &dicom::SeriesRules,
+    progress: &(dyn Fn(usize, usize) + Sync),
+) -> Result<Scan, Failure> {
+    let found = find_series(files, rules);
+    if found.series.is_empty() {
+        let first = found.refused.first().map(|(_, error)| error);
+        let (sentence, code) = first.map_or((String::new(), "input.empty"), |e| (e.to_string(), e.code()));
+        return Err(ScanError::NotDicom { n: files.len(), first: sentence, code }.into());
+    }
+    let usable: Vec<(&FoundSeries, &dicom::SeriesPlan)> =
+        found.series.iter().filter_map(|s| Some((s, s.judgment.plan.as_ref().ok()?))).collect();
+    let acceptable: Vec<_> = usable.iter().copied().filter(|(_, plan)| plan.refusals.is_empty()).collect();
+    let candidates: Vec<_> = acceptable.iter().filter_map(|(s, _)| s.candidate()).collect();
+    let chosen = match (dicom::choose_series(&candidates, rules), &usable[..]) {
+        (dicom::Choice { index: Some(index), .. }, _) => acceptable[index],
+        // A volume that must not be analyzed is still one: labels are made, a risk is not.
+        (_, [only]) => *only,
+        (choice, [_, _, ..]) => {
+            return Err(ScanError::Several { sentence: choice.sentence, n: usable.len() }.into());
+        }
+        // The reason of the largest series.
+        (_, []) => {
+            let error = found.series.iter().find_map(|s| s.judgment.plan.as_ref().err());
+            return Err(error.cloned().unwrap_or(dicom::SeriesError::Empty).into());
+        }
+    };
+    chosen.0.assemble(chosen.1, progress)
+}
+
+/// A series among files.
+pub struct FoundSeries {
+    /// Its files.
+    pub files: Vec<PathBuf>,
+    /// Their headers.
+    pub headers: Vec<dicom::Header>,
+    /// What the series rules say.
+    pub judgment: dicom::Judgment,
+}
+
+/// Everything among files.
+pub struct Found {
+    /// Series, those with the most files first.
+    pub series: Vec<FoundSeries>,
+    /// Files that are not DICOM, or damaged.
+    pub refused: Vec<(PathBuf, dicom::DicomError)>,
+}
+
+impl FoundSeries {
+    /// As the choice among the series of a study sees it, if it is acceptable.
+    pub fn candidate(&self) -> Option<dicom::Candidate<'_>> {
+        self.judgment.plan.as_ref().ok().and_then(dicom::Candidate::of)
+    }
+
+    /// Makes the volume of a plan of it.
+    pub fn assemble(
+        &self,
+        plan: &dicom::SeriesPlan,
+        progress: &(dyn Fn(usize, usize) + Sync),
+    ) -> Result<Scan, Failure> {
+        let load =
+            |index: usize| std::fs::read(self.files.get(index).ok_or_else(|| std::io::Error::other("no such slice"))?);
+        let assembled = dicom::assemble_volume(plan, &decoder()?, &load, progress)?;
+        let verdict = analysis::series_gate(&assembled.notes, &assembled.refusals);
+        let (volume, unmeasured) = (assembled.volume, assembled.unmeasured);
+        Ok(Scan { volume, plan: Some(plan.clone()), unmeasured, verdict })
+    }
+}
+
+/// The series rules of a configuration; without one the default rules.
+pub fn load_rules(config: Option<&Path>) -> Result<dicom::SeriesRules, Failure> {
+    Ok(config.map(Config::read).transpose()?.map_or_else(dicom::SeriesRules::default, |config| config.series))
+}
+
+/// The decoder of a command: processes of this program.
+pub fn decoder() -> Result<dicom::Decoder, Failure> {
+    let named = dicom::Decoder::of_this_program();
+    Ok(named.map_err(|e| FileError::read(Path::new("the program itself"), e))?)
+}
+
+/// Sorts files into series and judges each.
+pub fn find_series(files: &[PathBuf], rules: &dicom::SeriesRules) -> Found {
+    let mut found = Found { series: Vec::new(), refused: Vec::new() };
+    let mut groups: BTreeMap<[String; 2], (Vec<PathBuf>, Vec<dicom::Header>)> = BTreeMap::new();
+    for (file, header) in files.iter().zip(dicom::scan_headers(files)) {
+        match header {
             Ok(header) => {
-                let (paths, headers) = series.entry(header.series_instance_uid.as_str().to_string()).or_default();
-                paths.push(file.clone());
+                let uids = [&header.study_instance_uid, &header.series_instance_uid];
+                let (files, headers) = groups.entry(uids.map(|uid| uid.as_str().to_string())).or_default();
+                files.push(file.clone());
                 headers.push(header);
             }
-            Err(error) => _ = refused.get_or_insert(error),
+            Err(error) => found.refused.push((file.clone(), error)),
         }
     }
-    if series.is_empty() {
-        let (first, code) = refused.map_or((String::new(), "input.empty"), |e| (e.to_string(), e.code()));
-        return Err(ScanError::NotDicom { n: files.len(), first, code }.into());
-    }
-    // The only series that can be made into a volume, if it is the only one; else the reason of the largest.
-    let mut plans: Vec<_> =
-        series.into_values().map(|(paths, headers)| (dicom::plan_series(&headers), paths)).collect();
-    plans.sort_by_key(|(_, paths)| std::cmp::Reverse(paths.len()));
-    let mut usable: Vec<_> = Vec::new();
-    let mut reason = None;
-    for (plan, paths) in plans {
-        match plan {
-            Ok(plan) => usable.push((plan, paths)),
-            Err(error) => _ = reason.get_or_insert(error),
-        }
-    }
-    if usable.iter().filter(|(p, _)| p.refusals.is_empty()).count() == 1 {
-        usable.retain(|(p, _)| p.refusals.is_empty());
-    }
-    match usable.len() {
-        0 => Err(reason.unwrap_or(dicom::SeriesError::Empty).into()),
-        1 => {
-            let (plan, paths) = usable.swap_remove(0);
-            let load =
-                |index: usize| std::fs::read(paths.get(index).ok_or_else(|| std::io::Error::other("no such slice"))?);
-            let assembled = dicom::assemble_volume(&plan, &load, progress)?;
-            let verdict = analysis::series_gate(&assembled.notes, &assembled.refusals);
-            Ok(Scan { volume: assembled.volume, plan: Some(plan), verdict })
-        }
-        _ => {
-            let name = |(p, _): &(dicom::SeriesPlan, Vec<PathBuf>)| {
-                let kernel = p.slices.first().map_or("", |s| s.header.kernel.as_str());
-                format!("{} slices, kernel {kernel}", p.slices.len())
-            };
-            Err(ScanError::Several(usable.iter().map(name).collect()).into())
-        }
-    }
+    found.series = groups
+        .into_values()
+        .map(|(files, headers)| FoundSeries { judgment: dicom::judge_series(&headers, rules), files, headers })
+        .collect();
+    found.series.sort_by_key(|series| std::cmp::Reverse(series.files.len()));
+    found
 }
 
-fn collect(path: &Path, files: &mut Vec<PathBuf>) -> Result<(), Failure> {
-    let read = |e| FileError::read(path, e);
-    if !std::fs::metadata(path).map_err(read)?.is_dir() {
-        files.push(path.to_path_buf());
-        return Ok(());
+/// Every file below paths, sorted.
+pub fn find_files(paths: &[PathBuf]) -> Result<Vec<PathBuf>, Failure> {
+    let mut files = Vec::new();
+    for path in paths {
+        files.extend(dicom::find_files(path).map_err(|e| FileError::read(path, e))?);
     }
-    for entry in std::fs::read_dir(path).map_err(read)? {
-        let entry = entry.map_err(read)?;
-        let hidden = entry.file_name().to_string_lossy().starts_with('.') || entry.file_name() == "DICOMDIR";
-        if !hidden && !entry.file_type().map_err(read)?.is_symlink() {
-            collect(&entry.path(), files)?;
-        }
+    files.sort();
+    files.dedup();
+    if files.is_empty() {
+        return Err(ScanError::Empty(paths.first().cloned().unwrap_or_default()).into());
     }
-    Ok(())
+    Ok(files)
 }
 
 fn read_bounded(path: &Path) -> Result<Vec<u8>, Failure> {

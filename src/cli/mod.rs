@@ -8,13 +8,16 @@ mod check;
 mod cohort;
 mod demo;
 mod export;
+mod dicom;
 mod extract;
 mod ibsi;
 mod load;
+mod outbox;
 mod phantom;
 mod score;
 mod segment;
 mod send;
+mod series;
 mod serve;
 mod station;
 mod study;
@@ -22,7 +25,9 @@ mod study;
 use crate::Explain;
 use clap::{Parser, Subcommand};
 pub use extract::long_flags;
-pub use load::{FileError, Scan, load_image, load_nomogram, load_scan, load_segmenter, read_file, write_file};
+pub use load::{
+    FileError, Scan, decoder, load_image, load_nomogram, load_rules, load_scan, load_segmenter, read_file, write_file,
+};
 
 /// CT to risk of metachronous liver metastasis, on a box beside the scanner. Demonstration, not for clinical use.
 #[derive(Parser)]
@@ -42,6 +47,8 @@ enum Command {
     Check(check::Args),
     /// Analyses a CT (DICOM folder, NIfTI or NRRD) without network
     Analyze(analyze::Args),
+    /// Says which series of a study would be analysed, and why
+    Series(series::Args),
     /// Segments a CT into a label map
     Segment(segment::Args),
     /// Computes radiomics of an image and a mask, as PyRadiomics does
@@ -56,12 +63,19 @@ enum Command {
     Phantom(phantom::Args),
     /// Forwards a DICOM folder, as a scanner would
     Send(send::Args),
+    /// Speaks with other DICOM nodes: verification, sending, storage commitment
+    Dicom(dicom::Args),
+    /// What waits to be sent over DICOM, and sending it again
+    Outbox(outbox::Args),
     /// A nursing station in the terminal: shows alerts and acknowledges them
     Station(station::Args),
     /// Lists, shows and exports the studies of a store
     Study(study::Args),
     /// Verifies the audit chain of a store
     Audit(study::AuditArgs),
+    /// Decodes compressed frames for another process of this program
+    #[command(name = crate::dicom::DECODE_COMMAND, hide = true)]
+    DecodeFrames,
 }
 
 /// What a command ends with when it cannot do its work: any error that explains itself.
@@ -77,6 +91,11 @@ impl Failure {
     /// What the process ends with; 1 unless a command says otherwise.
     pub fn exit_code(&self) -> u8 {
         self.1
+    }
+
+    /// What happened, without its causes.
+    fn sentence(&self) -> String {
+        self.0.to_string()
     }
 
     /// The error's stable code.
@@ -110,6 +129,7 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
         Command::Serve(args) => serve::run(args),
         Command::Check(args) => check::run(args),
         Command::Analyze(args) => analyze::run(args),
+        Command::Series(args) => series::run(args),
         Command::Segment(args) => segment::run(args),
         Command::Extract(args) => extract::run(args),
         Command::Ibsi(args) => ibsi::run(args),
@@ -117,10 +137,19 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
         Command::Cohort(args) => cohort::run(args),
         Command::Phantom(args) => phantom::run(args),
         Command::Send(args) => send::run(args),
+        Command::Dicom(args) => dicom::run(args),
+        Command::Outbox(args) => outbox::run(args),
         Command::Station(args) => station::run(args),
         Command::Study(args) => study::run(args),
         Command::Audit(args) => study::run_audit(args),
+        Command::DecodeFrames => decode_frames(),
     }
+}
+
+/// Answers over stdin and stdout until the other side closes; it sees whatever goes wrong.
+fn decode_frames() -> Result<(), Failure> {
+    let ended = crate::dicom::decode_frames(std::io::stdin().lock(), std::io::stdout().lock());
+    Ok(ended.map_err(|e| FileError::read(std::path::Path::new("frames"), e))?)
 }
 
 /// Logs to stderr; `RUST_LOG` overrides the level.

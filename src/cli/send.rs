@@ -1,8 +1,9 @@
-//! `metwatch send`: forwards a DICOM folder, as a scanner would.
+//! `metwatch send`, also `metwatch dicom send`: forwards a DICOM folder, as a scanner would.
 
+use super::dicom::Node;
 use super::{Failure, FileError};
 use crate::Explain;
-use crate::dicom::{self, AeTitle, Delivery, Target};
+use crate::dicom::{self, Delivery};
 use indicatif::{ProgressBar, ProgressStyle};
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
@@ -16,33 +17,11 @@ pub struct Args {
     /// Folder or files; folders are searched to the bottom
     #[arg(required_unless_present = "echo")]
     paths: Vec<PathBuf>,
-    /// Where to: AE title, host and port, such as ARCHIVE@pacs.example:104
-    #[arg(long, value_name = "AET@HOST:PORT", value_parser = parse_destination)]
-    to: Destination,
-    /// Our AE title
-    #[arg(long, value_name = "AET", default_value = "METWATCH")]
-    from: AeTitle,
+    #[command(flatten)]
+    node: Node,
     /// Only ask whether the node answers (C-ECHO)
     #[arg(long)]
     echo: bool,
-}
-
-/// `AET@HOST:PORT`.
-#[derive(Clone)]
-struct Destination {
-    ae_title: AeTitle,
-    host: String,
-    port: u16,
-}
-
-fn parse_destination(text: &str) -> Result<Destination, String> {
-    let form = "write it as AET@HOST:PORT, such as ARCHIVE@pacs.example:104";
-    let (title, address) = text.split_once('@').ok_or(form)?;
-    let (host, port) = address.rsplit_once(':').ok_or(form)?;
-    let ae_title = AeTitle::new(title).map_err(|e| e.to_string())?;
-    let port = port.parse().ok().filter(|p| *p > 0).ok_or(form)?;
-    let host = host.trim_start_matches('[').trim_end_matches(']');
-    if host.is_empty() { Err(form.into()) } else { Ok(Destination { ae_title, host: host.into(), port }) }
 }
 
 /// Some objects did not arrive.
@@ -78,12 +57,9 @@ impl Explain for Nothing {
 
 /// Runs the command.
 pub fn run(args: Args) -> Result<(), Failure> {
-    let Destination { ae_title, host, port } = args.to;
-    let target = Target { ae_title, host, port, calling_ae: args.from };
+    let target = args.node.target()?;
     if args.echo {
-        let time = dicom::echo(&target)?;
-        println!("{} answered in {:.1} ms", target.ae_title, time.as_secs_f64() * 1000.0);
-        return Ok(());
+        return super::dicom::echo(&target);
     }
     let files = find_files(&args.paths)?;
     if files.is_empty() {
@@ -104,6 +80,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
             Delivery::Refused { status, comment } => {
                 eprintln!("{}: refused with {status:#06x} {comment}", file.display())
             }
+            Delivery::NotAccepted { why } => eprintln!("{}: not sent: {why}", file.display()),
             Delivery::Skipped { why } => eprintln!("{}: skipped: {why}", file.display()),
             Delivery::NotSent { why } => eprintln!("{}: not sent: {why}", file.display()),
         }
@@ -119,7 +96,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
 }
 
 /// All files under the paths, in order of their names.
-fn find_files(paths: &[PathBuf]) -> Result<Vec<PathBuf>, Failure> {
+pub fn find_files(paths: &[PathBuf]) -> Result<Vec<PathBuf>, Failure> {
     let mut files = Vec::new();
     let mut open: Vec<PathBuf> = paths.to_vec();
     while let Some(path) = open.pop() {
@@ -145,19 +122,4 @@ fn find_files(paths: &[PathBuf]) -> Result<Vec<PathBuf>, Failure> {
 
 fn hidden(path: &Path) -> bool {
     path.file_name().is_some_and(|n| n.to_string_lossy().starts_with('.'))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn destinations_are_parsed() {
-        let d = parse_destination("ARCHIVE@pacs.example:104").unwrap();
-        assert_eq!((d.ae_title.as_str(), d.host.as_str(), d.port), ("ARCHIVE", "pacs.example", 104));
-        assert_eq!(parse_destination("A@[::1]:104").unwrap().host, "::1");
-        for bad in ["ARCHIVE", "ARCHIVE@host", "@host:104", "A@:104", "A@host:0", "SEVENTEEN_LETTERS@h:1"] {
-            assert!(parse_destination(bad).is_err(), "{bad}");
-        }
-    }
 }

@@ -17,7 +17,7 @@ pub struct Args {
 /// Runs until SIGTERM or Ctrl-C.
 pub fn run(args: Args) -> Result<(), Failure> {
     super::log_to_stderr("info");
-    let service = Service::start(Config::read(&args.config)?)?;
+    let service = Service::start(Config::read(&args.config)?, super::decoder()?)?;
     let console = service.console.map_or(String::new(), |c| format!(", pages on http://{c}/"));
     eprintln!(
         "metwatch: DICOM on {}, alerts through {}{console} ({})",

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 /// Where the store is.
 #[derive(clap::Args)]
 #[group(required = true, multiple = false)]
-struct Place {
+pub struct Place {
     /// The service's configuration, which names the store
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -21,7 +21,8 @@ struct Place {
 }
 
 impl Place {
-    fn directory(self) -> Result<PathBuf, Failure> {
+    /// The store's directory.
+    pub fn directory(self) -> Result<PathBuf, Failure> {
         match (self.dir, self.config) {
             (Some(dir), _) => Ok(dir),
             (None, Some(config)) => Ok(Config::read(&config)?.store.directory),
@@ -123,7 +124,7 @@ pub fn run_audit(args: AuditArgs) -> Result<(), Failure> {
     Ok(())
 }
 
-fn print_json<T: serde::Serialize>(value: &T) {
+pub fn print_json<T: serde::Serialize>(value: &T) {
     println!("{}", serde_json::to_string_pretty(value).expect("rows of text and numbers have a JSON form"));
 }
 
@@ -204,6 +205,6 @@ fn remarks<'a>(study: &'a StudyStatusV1, list: &str) -> Vec<&'a str> {
     list.into_iter().flatten().filter_map(|remark| remark.get("sentence").and_then(Value::as_str)).collect()
 }
 
-fn time(ms: i64) -> String {
+pub fn time(ms: i64) -> String {
     chrono::DateTime::from_timestamp_millis(ms).unwrap_or_default().format("%Y-%m-%d %H:%M:%S").to_string()
 }

@@ -32,7 +32,7 @@ pub struct EvaluationSpec {
 impl EvaluationSpec {
     /// Reads a specification; a misspelt key is named with its line.
     pub fn parse(text: &str) -> Result<EvaluationSpec, CohortError> {
-        let spec: EvaluationSpec = toml::from_str(text).map_err(|e| super::spec::located(&e, text))?;
+        let spec: EvaluationSpec = toml::from_str(text).map_err(|e| super::spec_check::located(&e, text))?;
         match spec.values.keys().find(|k| ClinicalKey::from_name(k).is_none()) {
             Some(key) => Err(CohortError::Spec { what: format!("{key} is no clinical value of the box") }),
             None => Ok(spec),

@@ -1,5 +1,7 @@
 //! The figures of a fit: from its numbers to the plots.
 
+use super::diagrams;
+use super::drawing::Drawing;
 use super::fit::Fitted;
 use super::models::Model;
 use super::plot::{self, ForestRow, Series, SurvivalGroup, Swarm};
@@ -12,14 +14,14 @@ const SHAP_SHOWN: usize = 18;
 /// A figure with its caption.
 #[derive(Debug, Clone)]
 pub struct Figure {
-    /// Element.
-    pub svg: String,
+    /// What is drawn.
+    pub drawing: Drawing,
     /// What it shows, plain text.
     pub caption: String,
 }
 
-fn figure(svg: String, caption: impl Into<String>) -> Figure {
-    Figure { svg, caption: caption.into() }
+fn figure(drawing: Drawing, caption: impl Into<String>) -> Figure {
+    Figure { drawing, caption: caption.into() }
 }
 
 /// A feature name short enough for a label.
@@ -35,6 +37,29 @@ pub fn short_name(name: &str) -> String {
 }
 
 impl Fitted {
+    /// Every figure under a name that can be a file's.
+    pub fn figures(&self) -> Vec<(String, Figure)> {
+        let mut all = vec![("flow".to_owned(), self.flow_figure())];
+        all.extend(["cv_curve", "coefficient_path"].map(str::to_owned).into_iter().zip(self.path_figures()));
+        for (name, figures) in [
+            ("roc", self.roc_figures()),
+            ("calibration", self.calibration_figures()),
+            ("decision", self.decision_figures()),
+            ("survival", self.survival_figures()),
+            ("incidence", self.incidence_figures()),
+            ("shap", self.shap_figures()),
+            ("resampling", self.resampling_figures()),
+        ] {
+            all.extend(figures.into_iter().enumerate().map(|(i, f)| (format!("{name}_{}", i + 1), f)));
+        }
+        for (name, figure) in
+            [("nomogram", self.nomogram_figure()), ("odds", self.odds_figure()), ("subgroups", self.subgroup_figure())]
+        {
+            all.extend(figure.map(|f| (name.to_owned(), f)));
+        }
+        all
+    }
+
     /// The model that says most.
     fn main(&self) -> Option<&Model> {
         self.procedure.main()
@@ -49,7 +74,7 @@ impl Fitted {
     pub fn flow_figure(&self) -> Figure {
         let flow = &self.results.flow;
         let stayed = flow.parts.iter().map(|p| p.1).sum();
-        figure(plot::flow(flow.in_clinical_table, &flow.excluded, stayed, &flow.parts), "Flow of patients.")
+        figure(diagrams::flow(flow.in_clinical_table, &flow.excluded, stayed, &flow.parts), "Flow of patients.")
     }
 
     /// Cross-validation curve and coefficient path of the rad-score.
@@ -117,9 +142,9 @@ impl Fitted {
         let Some(main) = self.main() else { return Vec::new() };
         let one = |part: usize| {
             let scored = self.scored(main, part);
-            let svg = calibration_plot(&scored);
+            let drawing = calibration_plot(&scored);
             Some(figure(
-                svg,
+                drawing,
                 format!(
                     "Calibration of the {} model in {}. Below: predictions of patients with and without the event.",
                     main.name, scored.part
@@ -152,7 +177,7 @@ impl Fitted {
             let time = scored.time.clone()?;
             let test = self.results.survival_groups.iter().find(|g| g.part == scored.part)?;
             let last = time.iter().copied().fold(0.0, f64::max);
-            let times = super::svg::Range::linear(0.0, last).ticks(6);
+            let times = super::chart::Range::linear(0.0, last).ticks(6);
             let group = |high: bool, name: &str| {
                 let of = |i: usize| (scored.lp[i] >= cut.lp) == high;
                 let curve = validate::survival_curve(&scored, of).ok()?;
@@ -176,9 +201,9 @@ impl Fitted {
                 test.hazard_ratio.map(|h| format!(", HR {:.2} ({:.2}–{:.2})", h[0], h[1], h[2])).unwrap_or_default();
             let note = format!("log-rank {}{ratio}", super::report::p_text(test.p));
             let label = format!("Free of {}", lower_first(&self.results.outcome));
-            let svg = plot::survival(&groups, last, &times, &label, &note, false);
+            let drawing = plot::survival(&groups, last, &times, &label, &note, false);
             Some(figure(
-                svg,
+                drawing,
                 format!(
                     "Kaplan-Meier curves of the risk groups in {} with 95 % bands and numbers at risk.",
                     scored.part
@@ -213,8 +238,11 @@ impl Fitted {
             };
             let groups = [group(false, "low risk")?, group(true, "high risk")?];
             let gray = self.results.competing.get(part)?.gray.map(|g| format!("Gray {}", super::report::p_text(g[1])));
-            let svg = plot::survival(&groups, last, &[], "Cumulative incidence", &gray.unwrap_or_default(), true);
-            Some(figure(svg, format!("Cumulative incidence with the competing event in {}.", self.cohort.parts[part])))
+            let drawing = plot::survival(&groups, last, &[], "Cumulative incidence", &gray.unwrap_or_default(), true);
+            Some(figure(
+                drawing,
+                format!("Cumulative incidence with the competing event in {}.", self.cohort.parts[part]),
+            ))
         };
         (0..self.cohort.parts.len()).filter_map(one).collect()
     }
@@ -224,7 +252,7 @@ impl Fitted {
         let (nomogram, scales) = self.nomogram.as_ref()?;
         let main = self.main()?;
         Some(figure(
-            plot::nomogram(nomogram, scales),
+            diagrams::nomogram(nomogram, scales),
             format!(
                 "Nomogram of the {} model: add the points of each line, read the risk below the total. The rad-score comes from the software. Demonstration, not for clinical use.",
                 main.name
@@ -328,7 +356,7 @@ impl Fitted {
     }
 
     /// Contributions of one patient, the small ones together.
-    fn waterfall(&self, row: usize) -> String {
+    fn waterfall(&self, row: usize) -> Drawing {
         let shap = &self.shap;
         let mut items: Vec<(usize, f64)> = shap.values.row(row).iter().copied().enumerate().collect();
         items.sort_by(|a, b| b.1.abs().total_cmp(&a.1.abs()));
@@ -374,7 +402,7 @@ impl Fitted {
 }
 
 /// Smooth line, groups and spread of the predictions of some patients.
-pub fn calibration_plot(scored: &Scored) -> String {
+pub fn calibration_plot(scored: &Scored) -> Drawing {
     let predicted = scored.probabilities();
     let at: Vec<f64> = (0..=100).map(|i| f64::from(i) / 100.0).collect();
     let smooth = calibration::flexible_curve(&scored.event, &predicted, &at).unwrap_or_default();

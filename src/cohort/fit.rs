@@ -3,7 +3,7 @@
 use super::describe::{PriorCorrection, SampleSize, log_odds, sample_size, table_one};
 use super::harmonize::{Harmonized, harmonize};
 use super::join::{Cohort, Texts};
-use super::models::{Design, Model, fit_cox, profile_limits};
+use super::models::{Design, Model, fit_cox, profile_limits, survival_over};
 use super::nomogram_axes::{AxisTerm, Nomogram, NomogramInput, ScaleAxis, axis_values};
 use super::procedure::{Procedure, Setting, run, run_models, training};
 use super::reduce::{Patients, Ranked};
@@ -13,7 +13,6 @@ use super::spec::{CutOffRule, Family, Icc, Kind, Spec};
 use super::validate::{Performance, Scored};
 use super::{CohortError, validate, warnings::warn};
 use crate::statistics::reliability::{IccForm, MeanSquares};
-use crate::statistics::selection::RankedColumns;
 use crate::statistics::time_dependent::Censoring;
 use crate::statistics::{attribution, competing, cut_off, roc};
 use ndarray::{Array1, Array2, Axis};
@@ -77,11 +76,9 @@ pub fn fit(
             _ => true,
         })
         .collect();
-    let (features, harmonized) = harmonize(spec, &cohort)?;
+    let (features, harmonized) = harmonize(spec, &cohort, &cohort.rows(0))?;
     let design = Design::new(&cohort.terms, cohort.part.len());
-    let of_training = features.select(Axis(0), &cohort.rows(0)).select(Axis(1), &stable);
-    let columns = RankedColumns::new(of_training.view()).map_err(CohortError::at("ranking the features"))?;
-    let ranked = Ranked { columns, event: cohort.rows(0).iter().map(|r| cohort.event[*r]).collect() };
+    let ranked = Ranked::new(&cohort, features.view(), &stable)?;
     let setting =
         Setting { spec, cohort: &cohort, features: features.view(), design: &design, stable: &stable, ranked: &ranked };
     let patients = training(setting);
@@ -125,7 +122,7 @@ pub fn fit(
         flow: cohort.flow.clone(),
         table_one_groups: Vec::new(),
         table_one: Vec::new(),
-        features: feature_results(&cohort, &stable, &procedure, icc.as_deref()),
+        features: feature_results(spec, &cohort, &stable, &procedure, icc.as_deref()),
         penalized: penalized_results(spec, &cohort, &procedure, &patients),
         clinical_selection: procedure.selection.clone(),
         models: procedure.models.clone(),
@@ -238,6 +235,7 @@ fn complete_models(setting: Setting, patients: &Patients, procedure: &mut Proced
 }
 
 fn feature_results(
+    spec: &Spec,
     cohort: &Cohort,
     stable: &[usize],
     procedure: &Procedure,
@@ -254,8 +252,12 @@ fn feature_results(
         found.icc = cohort.feature_names.iter().cloned().zip(icc.iter().copied()).collect();
     }
     if let Some(reduction) = &procedure.reduction {
-        found.steps.push(("univariable filter".into(), reduction.univariable.len()));
-        found.steps.push(("correlation filter".into(), reduction.uncorrelated.len()));
+        if spec.filters.univariable_p_max.is_some() {
+            found.steps.push(("univariable filter".into(), reduction.univariable.len()));
+        }
+        if spec.filters.correlation_max.is_some() {
+            found.steps.push(("correlation filter".into(), reduction.uncorrelated.len()));
+        }
         if reduction.offered.len() < reduction.uncorrelated.len() {
             found.steps.push(("mRMR".into(), reduction.offered.len()));
         }
@@ -546,6 +548,13 @@ fn nomogram_of(
     if let Some(prior) = prior(spec, cohort, patients, main) {
         let name = format!("Risk at {:.0} % incidence", prior.local_incidence * 100.0);
         scales.push(nomogram.scale(&name, &at, |lp| crate::statistics::logistic::probability(lp + prior.shift)));
+    }
+    let lp: Vec<f64> = patients.rows.iter().map(|r| main.lp[*r]).collect();
+    if let Some(baseline) = survival_over(&lp, cohort, &patients.rows, &spec.validation.horizon_months) {
+        for (month, survival) in baseline.months.iter().zip(&baseline.survival) {
+            let survival = |lp: f64| survival.powf((baseline.slope * (lp - baseline.center)).exp());
+            scales.push(nomogram.scale(&format!("Event-free at {month} months"), &at, survival));
+        }
     }
     Some((nomogram, scales))
 }

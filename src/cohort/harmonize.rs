@@ -15,14 +15,18 @@ pub struct Harmonized {
     pub combat: Combat,
 }
 
-/// The features as they enter the filters, and the harmonization if the specification asks for one.
+/// The features as they enter the filters, and the harmonization if the specification asks for one. `training`: rows to fit it on;
+/// a resample repeats some.
 ///
 /// A center that has no training patient has no parameters; its patients cannot be harmonized and the analysis is refused.
-pub fn harmonize(spec: &Spec, cohort: &Cohort) -> Result<(Array2<f64>, Option<Harmonized>), CohortError> {
+pub fn harmonize(
+    spec: &Spec,
+    cohort: &Cohort,
+    training: &[usize],
+) -> Result<(Array2<f64>, Option<Harmonized>), CohortError> {
     let (true, Some(center)) = (spec.harmonization.combat && cohort.features.ncols() > 1, &cohort.center) else {
         return Ok((cohort.features.clone(), None));
     };
-    let training = cohort.rows(0);
     let mut centers: Vec<String> = training.iter().map(|r| center[*r].clone()).collect();
     centers.sort();
     centers.dedup();
@@ -44,9 +48,9 @@ pub fn harmonize(spec: &Spec, cohort: &Cohort) -> Result<(Array2<f64>, Option<Ha
     let numbers = |rows: &[usize]| rows.iter().filter_map(index).collect::<Vec<usize>>();
     let at = || CohortError::at("ComBat harmonization");
     let options = CombatOptions { shrinkage: Shrinkage::Parametric, mean_only: false };
-    let of_training = cohort.features.select(Axis(0), &training);
+    let of_training = cohort.features.select(Axis(0), training);
     let none = Array2::zeros((training.len(), 0));
-    let combat = Combat::fit(of_training.view(), &numbers(&training), none.view(), options).map_err(at())?;
+    let combat = Combat::fit(of_training.view(), &numbers(training), none.view(), options).map_err(at())?;
     let none = Array2::zeros((all.len(), 0));
     let features = combat.apply(cohort.features.view(), &numbers(&all), none.view()).map_err(at())?;
     Ok((features, Some(Harmonized { centers, combat })))

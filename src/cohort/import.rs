@@ -75,7 +75,7 @@ pub enum EquationTransform {
 
 /// Makes a package of an equation as TOML.
 pub fn import_equation(text: &str) -> Result<BTreeMap<String, Vec<u8>>, CohortError> {
-    let equation: Equation = toml::from_str(text).map_err(|e| super::spec::located(&e, text))?;
+    let equation: Equation = toml::from_str(text).map_err(|e| super::spec_check::located(&e, text))?;
     let fault = |what: String| CohortError::Spec { what };
     if !equation.doi.starts_with("10.") {
         return Err(fault("doi has to begin with 10.".into()));
@@ -139,6 +139,7 @@ pub fn import_equation(text: &str) -> Result<BTreeMap<String, Vec<u8>>, CohortEr
         manifest_sha256: String::new(),
         intended_use: format!("{EXTERNAL}. Research only."),
         cohort: format!("{EXTERNAL}. {} Source: doi {}.", equation.cohort, equation.doi),
+        external: true,
         outcome: equation.outcome.clone(),
         horizon_months: equation.horizon_months,
         radiomics: RadiomicsParameters {
@@ -188,7 +189,7 @@ mod tests {
         let result = assess(&nomogram, |_, _| None, &clinical).unwrap();
         assert!((result.linear_predictor + 2.2).abs() < 1e-12, "{}", result.linear_predictor);
         assert!(result.notes.iter().any(|n| n.to_string().starts_with(EXTERNAL)));
-        assert!(nomogram.id.starts_with("external-") && nomogram.cohort.contains("10.1000/x"));
+        assert!(nomogram.external && nomogram.id.starts_with("external-") && nomogram.cohort.contains("10.1000/x"));
     }
 
     #[test]

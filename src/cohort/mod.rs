@@ -5,26 +5,32 @@
 //! (`../shared/design/statistics.md`). What comes out is one [`Fitted`]: [`Results`] (every number, `results.json`),
 //! [`report_html`] (one file to attach to a paper) and [`package_files`] (what `risk` loads on the box).
 //! [`evaluate()`] holds an existing package against new patients, [`reliability()`] measures repeats, [`import_equation`] makes a
-//! package of a published equation.
+//! package of a published equation. Figures are [`Drawing`]s: the report holds them as SVG, [`png()`] draws them as pictures.
 //!
 //! Flow: texts -> [`Frame`] -> [`Cohort`] (joined rows, flow, warnings) -> filters -> rad-score -> models -> validation -> report.
 //!
 //! **Invariant:** this room knows no file, clock or environment; the same texts and seed give the same bytes for any number of
 //! threads. The statistics themselves live in `statistics`; here they are only put in order.
 
+mod chart;
 mod checklist;
 mod describe;
+mod diagrams;
+mod drawing;
 mod error;
 mod evaluate;
+mod feature_table;
 mod figures;
 mod fit;
+mod font;
 mod harmonize;
 mod import;
 mod join;
 mod models;
 mod nomogram_axes;
 mod package;
-pub mod plot;
+mod plot;
+mod png;
 mod procedure;
 mod random;
 mod reduce;
@@ -33,11 +39,12 @@ mod report;
 mod resample;
 mod results;
 mod spec;
-pub mod svg;
+mod spec_check;
 mod table;
 mod validate;
 mod warnings;
 
+pub use drawing::Drawing;
 pub use error::CohortError;
 pub use evaluate::{Evaluation, EvaluationSpec, Recalibration, evaluate};
 pub use figures::Figure;
@@ -49,6 +56,7 @@ pub use nomogram_axes::{
     spline_knots,
 };
 pub use package::{Package, package_files, region_of};
+pub use png::png;
 pub use repeats::{FeatureReliability, Reliability, reliability};
 pub use report::{reliability_html, report_html};
 pub use results::Results;

@@ -3,6 +3,7 @@
 use super::join::{ClinicalTerm, Cohort};
 use super::spec::ClinicalModel;
 use super::{CohortError, nomogram_axes::quantile};
+use crate::risk::Baseline;
 use crate::statistics::distributions::chi_squared_upper_tail;
 use crate::statistics::logistic::{self, Change, Direction, Logistic, Options};
 use crate::statistics::{StatisticsError, cox};
@@ -331,6 +332,24 @@ pub fn fit_cox(
         proportionality_p: proportionality.ok().map(|t| t.global.p),
         coefficients: fit.coefficients.to_vec(),
     }))
+}
+
+/// Event-free survival over a linear predictor: a Cox model with it as the only column (Breslow's ties and baseline). `None` without
+/// times, or where a higher predictor does not mean a higher hazard.
+pub fn survival_over(lp: &[f64], cohort: &Cohort, rows: &[usize], months: &[u32]) -> Option<Baseline> {
+    let time: Vec<f64> = cohort.time.as_ref().map(|t| rows.iter().map(|r| t[*r]).collect())?;
+    let event: Vec<u8> = rows.iter().map(|r| u8::from(cohort.event[*r])).collect();
+    let x = Array2::from_shape_fn((lp.len(), 1), |(i, _)| lp[i]);
+    let cox = cox::cox(x.view(), &time, &event, None, cox::Ties::Breslow).ok()?;
+    let at = |m: &u32| Some((*m, cox.predict(cox.means.view(), 0, f64::from(*m)).ok()?.survival));
+    let curve: Vec<(u32, f64)> = months.iter().filter_map(at).filter(|(_, s)| *s > 0.0).collect();
+    let slope = cox.coefficients[0];
+    (slope > 0.0 && !curve.is_empty()).then(|| Baseline {
+        months: curve.iter().map(|c| c.0).collect(),
+        survival: curve.iter().map(|c| c.1).collect(),
+        slope,
+        center: cox.means[0],
+    })
 }
 
 /// 5th and 95th percentile of some values.

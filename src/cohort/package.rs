@@ -2,7 +2,7 @@
 
 use super::CohortError;
 use super::fit::Fitted;
-use super::models::{Model, Training, fit_model, training_range};
+use super::models::{Model, Training, fit_model, survival_over, training_range};
 use super::nomogram_axes::quantile;
 use super::reduce::{Reduction, mean_and_sd};
 use super::spec::{Kind, Known};
@@ -11,8 +11,7 @@ use crate::risk::{
     Baseline, ClinicalKey, ClinicalValues, GoldenPatient, Nomogram, Predictor, Prior, RadiomicsParameters, Source,
     Status, Term, Transform, Variant,
 };
-use crate::statistics::{cox, logistic::probability, roc};
-use ndarray::Array2;
+use crate::statistics::{logistic::probability, roc};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 
@@ -40,6 +39,20 @@ pub fn region_of(column: &str) -> Option<(&'static str, &str)> {
         ("tumour_", "colorectal_tumor"),
     ];
     prefixes.into_iter().find_map(|(prefix, region)| Some((region, column.strip_prefix(prefix)?)))
+}
+
+/// A feature for people, such as `Liver Idm (glcm)` or `Tumor Entropy (firstorder, wavelet-LLH)`.
+fn feature_label(region: &str, feature: &str) -> String {
+    let region = match region {
+        "colorectal_tumor" => "Tumor",
+        "liver_lesion" => "Liver lesion",
+        _ => "Liver",
+    };
+    match feature.splitn(3, '_').collect::<Vec<_>>()[..] {
+        ["original", family, name] => format!("{region} {name} ({family})"),
+        [image, family, name] => format!("{region} {name} ({family}, {image})"),
+        _ => format!("{region} {feature}"),
+    }
 }
 
 /// A clinical term that the box knows: its index in the cohort and the box's value.
@@ -92,6 +105,7 @@ pub fn package_files(fitted: &Fitted, parameters: Option<&str>, center: Option<&
         manifest_sha256: String::new(),
         intended_use: spec.package.intended_use.clone(),
         cohort: cohort.trim_end().to_owned(),
+        external: false,
         outcome: spec.study.outcome.clone() + if spec.study.simulated { " (SIMULATED)" } else { "" },
         horizon_months: spec.validation.horizon_months.last().copied().unwrap_or(60),
         radiomics: RadiomicsParameters { sha256: hex(yaml.as_bytes()), yaml },
@@ -123,9 +137,17 @@ fn box_terms(fitted: &Fitted, notes: &mut Vec<String>) -> Vec<BoxTerm> {
         match key.filter(|_| plain) {
             Some(key) => found.push((index, key)),
             None => notes.push(format!(
-                "{} is no value that the box can take (column {}); the package was refitted without it.",
+                "{} is not in the package, which was refitted without it: {}.",
                 candidate.label(),
-                candidate.column()
+                match key {
+                    None => format!(
+                        "the box does not know the column {} (it knows {})",
+                        candidate.column(),
+                        ClinicalKey::ALL.map(ClinicalKey::name).join(", ")
+                    ),
+                    Some(_) =>
+                        "the box takes no factor, indicator or spline (but continuous, ordinal, log and cut)".into(),
+                }
             )),
         }
     }
@@ -193,7 +215,7 @@ fn radiomic_predictor(
     let ends = values.iter().fold([f64::INFINITY, f64::NEG_INFINITY], |[a, b], v| [a.min(*v), b.max(*v)]);
     Ok(Predictor {
         id: name.clone(),
-        label: name.clone(),
+        label: feature_label(region, feature),
         source: Source::Radiomic { region: region.into(), feature: feature.into() },
         unit: String::new(),
         permitted: None,
@@ -322,26 +344,11 @@ fn baseline(fitted: &Fitted, model: &Model, shift: f64) -> Baseline {
     let rows = &fitted.training.rows;
     let lp: Vec<f64> = rows.iter().map(|r| model.lp[*r]).collect();
     let mean = lp.iter().sum::<f64>() / lp.len() as f64;
-    let by_cox = || {
-        let time: Vec<f64> = fitted.cohort.time.as_ref().map(|t| rows.iter().map(|r| t[*r]).collect())?;
-        let event: Vec<u8> = fitted.training.event.iter().map(|e| u8::from(*e)).collect();
-        let x = Array2::from_shape_fn((lp.len(), 1), |(i, _)| lp[i]);
-        let cox = cox::cox(x.view(), &time, &event, None, cox::Ties::Breslow).ok()?;
-        let months = fitted.spec.validation.horizon_months.iter();
-        let curve: Vec<(u32, f64)> = months
-            .filter_map(|m| Some((*m, cox.predict(cox.means.view(), 0, f64::from(*m)).ok()?.survival)))
-            .filter(|(_, s)| *s > 0.0)
-            .collect();
-        let slope = cox.coefficients[0];
-        (slope > 0.0 && !curve.is_empty()).then(|| Baseline {
-            months: curve.iter().map(|c| c.0).collect(),
-            survival: curve.iter().map(|c| c.1).collect(),
-            slope,
-            center: cox.means[0] + shift,
-        })
-    };
-    by_cox().unwrap_or_else(|| Baseline {
-        months: fitted.spec.validation.horizon_months.last().copied().into_iter().collect(),
+    let months = &fitted.spec.validation.horizon_months;
+    let by_cox = survival_over(&lp, &fitted.cohort, rows, months);
+    let by_cox = by_cox.map(|b| Baseline { center: b.center + shift, ..b });
+    by_cox.unwrap_or_else(|| Baseline {
+        months: months.last().copied().into_iter().collect(),
         survival: vec![(1.0 - probability(mean)).clamp(1e-9, 1.0)],
         slope: 1.0,
         center: mean + shift,

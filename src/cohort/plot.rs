@@ -1,7 +1,9 @@
-//! The figures of the report, each a function from values to an SVG.
+//! The figures of the report, each a function from values to a drawing.
 
-use super::nomogram_axes::{Nomogram, ScaleAxis, format_number};
-use super::svg::{Anchor, Chart, DASHES, GRAY, INK, Layout, PALE, PALETTE, Range, Svg, text_width};
+use super::chart::{Chart, DASHES, Layout, PALE, PALETTE, Range, staircase};
+use super::drawing::{Anchor, Drawing, GRAY, INK};
+use super::font::text_width;
+use super::nomogram_axes::format_number;
 
 /// A line with its name.
 #[derive(Debug, Clone)]
@@ -24,7 +26,7 @@ fn legend(chart: &mut Chart, names: &[String], lower: bool) {
 }
 
 /// Receiver operating characteristic; points are (1 - specificity, sensitivity).
-pub fn roc(series: &[Series]) -> String {
+pub fn roc(series: &[Series]) -> Drawing {
     let unit = Range::linear(0.0, 1.0);
     let mut chart = Chart::new(Layout::SQUARE, unit, unit, "1 - specificity", "Sensitivity");
     chart.line(&[[0.0, 0.0], [1.0, 1.0]], GRAY, 1.0, "3 3");
@@ -32,7 +34,7 @@ pub fn roc(series: &[Series]) -> String {
         chart.line(&one.points, style(i).0, 2.0, style(i).1);
     }
     legend(&mut chart, &series.iter().map(|s| s.name.clone()).collect::<Vec<_>>(), true);
-    chart.svg.finish("Receiver operating characteristic")
+    chart.drawing.titled("Receiver operating characteristic")
 }
 
 /// A group of patients in a calibration plot.
@@ -51,7 +53,7 @@ pub fn calibration(
     predicted: &[f64],
     event: &[bool],
     name: &str,
-) -> String {
+) -> Drawing {
     let layout = Layout { size: [440.0, 470.0], margin: [58.0, 16.0, 16.0, 100.0] };
     let unit = Range::linear(0.0, 1.0);
     let mut chart = Chart::new(layout, unit, unit, "", "Observed share");
@@ -63,7 +65,7 @@ pub fn calibration(
     }
     let [left, _, right, bottom] = chart.frame;
     let base = bottom + 52.0;
-    chart.svg.line([left, base], [right, base], GRAY, 0.8, "");
+    chart.drawing.line([left, base], [right, base], GRAY, 0.8, "");
     let bins = 40;
     for (class, sign) in [(true, -1.0), (false, 1.0)] {
         let mut counts = vec![0usize; bins];
@@ -74,12 +76,18 @@ pub fn calibration(
         for (bin, count) in counts.iter().enumerate().filter(|(_, c)| **c > 0) {
             let x = left + (bin as f64 + 0.5) / bins as f64 * (right - left);
             let height = 18.0 * *count as f64 / most;
-            chart.svg.line([x, base], [x, base + sign * height], if class { PALETTE[1] } else { PALETTE[0] }, 3.0, "");
+            chart.drawing.line(
+                [x, base],
+                [x, base + sign * height],
+                if class { PALETTE[1] } else { PALETTE[0] },
+                3.0,
+                "",
+            );
         }
     }
-    chart.svg.text([left - 6.0, base - 5.0], 11.0, Anchor::End, PALETTE[1], "event");
-    chart.svg.text([left - 6.0, base + 13.0], 11.0, Anchor::End, PALETTE[0], "none");
-    chart.svg.text([(left + right) / 2.0, bottom + 92.0], 13.0, Anchor::Middle, INK, "Predicted probability");
+    chart.drawing.text([left - 6.0, base - 5.0], 11.0, Anchor::End, PALETTE[1], "event");
+    chart.drawing.text([left - 6.0, base + 13.0], 11.0, Anchor::End, PALETTE[0], "none");
+    chart.drawing.text([(left + right) / 2.0, bottom + 92.0], 13.0, Anchor::Middle, INK, "Predicted probability");
     chart.legend(
         &[
             ("smooth (lowess)".into(), PALETTE[0], ""),
@@ -88,11 +96,11 @@ pub fn calibration(
         ],
         true,
     );
-    chart.svg.finish(&format!("Calibration, {name}"))
+    chart.drawing.titled(&format!("Calibration, {name}"))
 }
 
 /// Net benefit over thresholds, with the policies "treat all" and "treat none".
-pub fn decision_curve(series: &[Series], all: &[[f64; 2]]) -> String {
+pub fn decision_curve(series: &[Series], all: &[[f64; 2]]) -> Drawing {
     let top =
         series.iter().flat_map(|s| s.points.iter().map(|p| p[1])).chain(all.iter().map(|p| p[1])).fold(0.05, f64::max);
     let right = series.iter().flat_map(|s| s.points.iter().map(|p| p[0])).fold(0.1, f64::max);
@@ -108,7 +116,7 @@ pub fn decision_curve(series: &[Series], all: &[[f64; 2]]) -> String {
         series.iter().enumerate().map(|(i, s)| (s.name.clone(), style(i).0, style(i).1)).collect();
     entries.extend([("treat all".into(), GRAY, ""), ("treat none".into(), INK, "")]);
     chart.legend(&entries, false);
-    chart.svg.finish("Decision curve")
+    chart.drawing.titled("Decision curve")
 }
 
 /// A group of a survival plot.
@@ -126,7 +134,14 @@ pub struct SurvivalGroup {
 
 /// Kaplan-Meier curves (or cumulative incidences, `rising`) up to `last` months, with intervals, censor marks and a table of
 /// numbers at risk at `times`.
-pub fn survival(groups: &[SurvivalGroup], last: f64, times: &[f64], y_label: &str, note: &str, rising: bool) -> String {
+pub fn survival(
+    groups: &[SurvivalGroup],
+    last: f64,
+    times: &[f64],
+    y_label: &str,
+    note: &str,
+    rising: bool,
+) -> Drawing {
     let table = groups.len() as f64 * 17.0 + 24.0;
     let table = if groups.iter().all(|g| g.at_risk.is_empty()) { 0.0 } else { table };
     let layout = Layout { size: [560.0, 388.0 + table], margin: [96.0, 34.0, 20.0, 50.0 + table] };
@@ -139,35 +154,35 @@ pub fn survival(groups: &[SurvivalGroup], last: f64, times: &[f64], y_label: &st
     let mut chart = Chart::new(layout, x, y, "Months", y_label);
     for (i, group) in groups.iter().enumerate() {
         let of = |k: usize| group.curve.iter().map(|c| [c[0], c[k]]).filter(|p| p[0] <= last).collect::<Vec<_>>();
-        let (lower, upper) = (super::svg::staircase(&of(2)), super::svg::staircase(&of(3)));
+        let (lower, upper) = (staircase(&of(2)), staircase(&of(3)));
         chart.band(&lower, &upper, style(i).0);
         chart.steps(&of(1), style(i).0, 2.0, style(i).1);
         for [time, level] in group.censored.iter().filter(|c| c[0] <= last) {
             let [px, py] = chart.at(*time, *level);
-            chart.svg.line([px, py - 3.5], [px, py + 3.5], style(i).0, 1.0, "");
+            chart.drawing.line([px, py - 3.5], [px, py + 3.5], style(i).0, 1.0, "");
         }
     }
     let [left, top_px, right, bottom] = chart.frame;
     let mut x = left;
     for (i, group) in groups.iter().enumerate() {
-        chart.svg.line([x, 16.0], [x + 24.0, 16.0], style(i).0, 2.2, style(i).1);
-        chart.svg.text([x + 30.0, 20.0], 12.0, Anchor::Start, INK, &group.name);
-        x += 54.0 + text_width(&group.name, 12.0);
+        chart.drawing.line([x, 16.0], [x + 24.0, 16.0], style(i).0, 2.2, style(i).1);
+        chart.drawing.text([x + 30.0, 20.0], 12.0, Anchor::Start, INK, &group.name);
+        x += 54.0 + text_width(&group.name, 12.0, false);
     }
     let corner = if rising { [left + 10.0, top_px + 16.0] } else { [left + 10.0, bottom - 12.0] };
-    chart.svg.text(corner, 12.0, Anchor::Start, INK, note);
+    chart.drawing.text(corner, 12.0, Anchor::Start, INK, note);
     if table > 0.0 {
-        chart.svg.bold([left - 8.0, bottom + 62.0], 11.5, Anchor::End, INK, "At risk");
+        chart.drawing.bold([left - 8.0, bottom + 62.0], 11.5, Anchor::End, INK, "At risk");
         for (i, group) in groups.iter().enumerate() {
             let y = bottom + 79.0 + 17.0 * i as f64;
-            chart.svg.text([left - 18.0, y], 11.5, Anchor::End, style(i).0, &group.name);
+            chart.drawing.text([left - 18.0, y], 11.5, Anchor::End, style(i).0, &group.name);
             for (time, n) in times.iter().zip(&group.at_risk) {
                 let px = chart.at(*time, 0.0)[0].min(right);
-                chart.svg.text([px, y], 11.5, Anchor::Middle, INK, &n.to_string());
+                chart.drawing.text([px, y], 11.5, Anchor::Middle, INK, &n.to_string());
             }
         }
     }
-    chart.svg.finish(y_label)
+    chart.drawing.titled(y_label)
 }
 
 /// The cross-validation curve of a penalized model: mean and standard error over ln lambda, and the two chosen penalties.
@@ -178,7 +193,7 @@ pub fn cv_curve(
     nonzero: &[usize],
     chosen: [usize; 2],
     y_label: &str,
-) -> String {
+) -> Drawing {
     let layout = Layout { size: [560.0, 390.0], margin: [62.0, 38.0, 18.0, 50.0] };
     let x = Range::around(lambda.iter().map(|l| l.ln()));
     let y = Range::around(mean.iter().zip(se).flat_map(|(m, s)| [m - s, m + s]));
@@ -187,7 +202,7 @@ pub fn cv_curve(
     for (index, dash) in chosen.iter().zip(["", "5 3"]) {
         if let Some(l) = lambda.get(*index) {
             let px = chart.at(l.ln(), y.low)[0];
-            chart.svg.line([px, top], [px, bottom], GRAY, 1.2, dash);
+            chart.drawing.line([px, top], [px, bottom], GRAY, 1.2, dash);
         }
     }
     for ((l, m), s) in lambda.iter().zip(mean).zip(se) {
@@ -197,35 +212,35 @@ pub fn cv_curve(
     chart.dots(&points, 2.6, PALETTE[1], 1.0);
     for (l, n) in lambda.iter().zip(nonzero).step_by((lambda.len() / 10).max(1)) {
         let px = chart.at(l.ln(), y.low)[0];
-        chart.svg.text([px, top - 8.0], 11.0, Anchor::Middle, INK, &n.to_string());
+        chart.drawing.text([px, top - 8.0], 11.0, Anchor::Middle, INK, &n.to_string());
     }
-    chart.svg.text(
+    chart.drawing.text(
         [chart.frame[2], top - 24.0],
         11.0,
         Anchor::End,
         INK,
         "features with a coefficient; solid: minimum, dashed: one standard error",
     );
-    chart.svg.finish("Cross-validation curve")
+    chart.drawing.titled("Cross-validation curve")
 }
 
 /// Coefficients over ln lambda, one line for each feature; `chosen` is the penalty taken.
-pub fn coefficient_path(lambda: &[f64], coefficients: &[Vec<f64>], chosen: usize) -> String {
-    let x = Range::around(lambda.iter().map(|l| l.ln()));
+pub fn coefficient_path(lambda: &[f64], coefficients: &[Vec<f64>], chosen: usize) -> Drawing {
     // The late, nearly unpenalized part of the path would flatten all before it.
     let until = (chosen + chosen / 3 + 5).min(lambda.len());
+    let x = Range::around(lambda.iter().take(until).map(|l| l.ln()));
     let shown = coefficients.iter().flat_map(|c| c.iter().take(until).copied());
     let mut chart = Chart::new(Layout::WIDE, x, Range::around(shown), "ln(lambda)", "Standardized coefficient");
     let [_, top, _, bottom] = chart.frame;
     if let Some(l) = lambda.get(chosen) {
         let px = chart.at(l.ln(), 0.0)[0];
-        chart.svg.line([px, top], [px, bottom], GRAY, 1.2, "");
+        chart.drawing.line([px, top], [px, bottom], GRAY, 1.2, "");
     }
     for (i, path) in coefficients.iter().enumerate() {
         let points: Vec<[f64; 2]> = lambda.iter().zip(path).take(until).map(|(l, c)| [l.ln(), *c]).collect();
         chart.line(&points, PALETTE[i % PALETTE.len()], 1.1, "");
     }
-    chart.svg.finish("Coefficient path")
+    chart.drawing.titled("Coefficient path")
 }
 
 /// SHAP values of a feature over the patients; the value decides the color, 0 low to 1 high.
@@ -238,7 +253,7 @@ pub struct Swarm {
 }
 
 /// Beeswarm of SHAP values, one row for each feature.
-pub fn beeswarm(rows: &[Swarm]) -> String {
+pub fn beeswarm(rows: &[Swarm]) -> Drawing {
     let left = label_width(rows.iter().map(|r| r.name.as_str()));
     let (width, step) = (left + 440.0, 30.0);
     let height = rows.len() as f64 * step + 62.0;
@@ -248,7 +263,7 @@ pub fn beeswarm(rows: &[Swarm]) -> String {
     let [_, top, right, _] = chart.frame;
     for (i, row) in rows.iter().enumerate() {
         let middle = top + step * (i as f64 + 0.5);
-        chart.svg.text([left - 8.0, middle + 4.0], 12.0, Anchor::End, INK, &row.name);
+        chart.drawing.text([left - 8.0, middle + 4.0], 12.0, Anchor::End, INK, &row.name);
         let mut columns: std::collections::BTreeMap<i64, usize> = std::collections::BTreeMap::new();
         for [shap, value] in &row.points {
             let px = chart.at(*shap, 0.0)[0];
@@ -258,22 +273,22 @@ pub fn beeswarm(rows: &[Swarm]) -> String {
             // Alternating above and below the middle, at most to the edges of the row.
             let offset = (rank / 2.0).ceil() * 2.3 * if stacked.is_multiple_of(2) { 1.0 } else { -1.0 };
             let py = middle + offset.clamp(-step / 2.0 + 3.0, step / 2.0 - 3.0);
-            chart.svg.dot([px, py], 2.1, &blend(*value), 0.85);
+            chart.drawing.dot([px, py], 2.1, &blend(*value), 0.85);
         }
     }
     let (x, tall) = (right + 14.0, (rows.len() as f64 * step).min(150.0));
     for k in 0..30 {
         let share = k as f64 / 29.0;
-        chart.svg.rect(
+        chart.drawing.rect(
             [x, top + tall * (1.0 - (k + 1) as f64 / 30.0)],
             [9.0, tall / 30.0 + 0.6],
             &blend(share),
             "none",
         );
     }
-    chart.svg.text([x + 12.0, top + 10.0], 11.0, Anchor::Start, INK, "high");
-    chart.svg.text([x + 12.0, top + tall], 11.0, Anchor::Start, INK, "low");
-    chart.svg.finish("SHAP values of all patients")
+    chart.drawing.text([x + 12.0, top + 10.0], 11.0, Anchor::Start, INK, "high");
+    chart.drawing.text([x + 12.0, top + tall], 11.0, Anchor::Start, INK, "low");
+    chart.drawing.titled("SHAP values of all patients")
 }
 
 /// From blue (low) through gray to vermilion (high).
@@ -289,7 +304,7 @@ fn blend(share: f64) -> String {
 }
 
 fn label_width<'a>(names: impl Iterator<Item = &'a str>) -> f64 {
-    names.map(|n| text_width(n, 12.0)).fold(60.0, f64::max) + 18.0
+    names.map(|n| text_width(n, 12.0, false)).fold(60.0, f64::max) + 18.0
 }
 
 /// A chart with an x axis alone and a line at 0.
@@ -300,21 +315,21 @@ fn bare(layout: Layout, range: Range, x_label: &str) -> Chart {
     let (right, bottom) = (width - right, height - bottom);
     for tick in range.ticks(6) {
         let px = chart.at(tick, 0.0)[0];
-        chart.svg.line([px, top], [px, bottom], PALE, 1.0, "");
-        chart.svg.text([px, bottom + 17.0], 12.0, Anchor::Middle, INK, &format_number(tick));
+        chart.drawing.line([px, top], [px, bottom], PALE, 1.0, "");
+        chart.drawing.text([px, bottom + 17.0], 12.0, Anchor::Middle, INK, &format_number(tick));
     }
-    chart.svg.line([left, bottom], [right, bottom], INK, 1.0, "");
+    chart.drawing.line([left, bottom], [right, bottom], INK, 1.0, "");
     let zero = if range.log { 1.0 } else { 0.0 };
     if zero >= range.low && zero <= range.high {
         let px = chart.at(zero, 0.0)[0];
-        chart.svg.line([px, top], [px, bottom], GRAY, 1.2, "");
+        chart.drawing.line([px, top], [px, bottom], GRAY, 1.2, "");
     }
-    chart.svg.text([(left + right) / 2.0, bottom + 36.0], 13.0, Anchor::Middle, INK, x_label);
+    chart.drawing.text([(left + right) / 2.0, bottom + 36.0], 13.0, Anchor::Middle, INK, x_label);
     chart
 }
 
 /// Horizontal bars, in the given order.
-pub fn bars(items: &[(String, f64)], x_label: &str) -> String {
+pub fn bars(items: &[(String, f64)], x_label: &str) -> Drawing {
     let left = label_width(items.iter().map(|i| i.0.as_str()));
     let (width, step) = (left + 400.0, 24.0);
     let layout = Layout { size: [width, items.len() as f64 * step + 58.0], margin: [left, 8.0, 56.0, 46.0] };
@@ -323,15 +338,15 @@ pub fn bars(items: &[(String, f64)], x_label: &str) -> String {
     for (i, (name, value)) in items.iter().enumerate() {
         let y = 8.0 + step * i as f64;
         let [start, end] = [chart.at(0.0, 0.0)[0], chart.at(*value, 0.0)[0]];
-        chart.svg.rect([start, y + 4.0], [end - start, step - 8.0], PALETTE[0], "none");
-        chart.svg.text([left - 8.0, y + 16.0], 12.0, Anchor::End, INK, name);
-        chart.svg.text([end + 5.0, y + 16.0], 11.5, Anchor::Start, INK, &format!("{value:.2}"));
+        chart.drawing.rect([start, y + 4.0], [end - start, step - 8.0], PALETTE[0], "none");
+        chart.drawing.text([left - 8.0, y + 16.0], 12.0, Anchor::End, INK, name);
+        chart.drawing.text([end + 5.0, y + 16.0], 11.5, Anchor::Start, INK, &format!("{value:.2}"));
     }
-    chart.svg.finish(x_label)
+    chart.drawing.titled(x_label)
 }
 
 /// How the contributions lead from the base to the prediction of one patient. Items: name with value, contribution.
-pub fn waterfall(base: f64, items: &[(String, f64)]) -> String {
+pub fn waterfall(base: f64, items: &[(String, f64)]) -> Drawing {
     let left = label_width(items.iter().map(|i| i.0.as_str()));
     let (width, step) = (left + 420.0, 25.0);
     let layout = Layout { size: [width, items.len() as f64 * step + 84.0], margin: [left, 24.0, 48.0, 46.0] };
@@ -344,72 +359,17 @@ pub fn waterfall(base: f64, items: &[(String, f64)]) -> String {
         let y = 24.0 + step * i as f64;
         let [a, b] = [chart.at(sums[i], 0.0)[0], chart.at(sums[i + 1], 0.0)[0]];
         let color = if *value >= 0.0 { PALETTE[1] } else { PALETTE[0] };
-        chart.svg.rect([a.min(b), y + 4.0], [(a - b).abs().max(1.0), step - 8.0], color, "none");
-        chart.svg.line([b, y + 4.0], [b, y + step + 4.0], GRAY, 0.8, "2 2");
-        chart.svg.text([left - 8.0, y + 17.0], 12.0, Anchor::End, INK, name);
-        chart.svg.text([a.max(b) + 5.0, y + 17.0], 11.5, Anchor::Start, color, &format!("{value:+.2}"));
+        chart.drawing.rect([a.min(b), y + 4.0], [(a - b).abs().max(1.0), step - 8.0], color, "none");
+        chart.drawing.line([b, y + 4.0], [b, y + step + 4.0], GRAY, 0.8, "2 2");
+        chart.drawing.text([left - 8.0, y + 17.0], 12.0, Anchor::End, INK, name);
+        chart.drawing.text([a.max(b) + 5.0, y + 17.0], 11.5, Anchor::Start, color, &format!("{value:+.2}"));
     }
     let last = sums.last().copied().unwrap_or(base);
     let (start, end) = (chart.at(base, 0.0)[0], chart.at(last, 0.0)[0]);
-    chart.svg.text([start, 16.0], 11.5, Anchor::Middle, INK, &format!("mean {base:.2}"));
+    chart.drawing.text([start, 16.0], 11.5, Anchor::Middle, INK, &format!("mean {base:.2}"));
     let y = 24.0 + step * items.len() as f64;
-    chart.svg.bold([end, y + 12.0], 11.5, Anchor::Middle, INK, &format!("{last:.2}"));
-    chart.svg.finish("How the prediction of one patient comes about")
-}
-
-/// The nomogram to read off by hand.
-pub fn nomogram(nomogram: &Nomogram, scales: &[ScaleAxis]) -> String {
-    let names = nomogram.axes.iter().map(|a| a.name.as_str()).chain(scales.iter().map(|s| s.name.as_str()));
-    let left = label_width(names.chain(["Linear predictor"])) * 1.16;
-    let (width, step) = (left + 660.0, 46.0);
-    let rows = nomogram.axes.len() + scales.len() + 3;
-    let mut svg = Svg::new(width, rows as f64 * step + 20.0);
-    let right = width - 30.0;
-    let mut row = 0;
-    let mut axis = |svg: &mut Svg, name: &str, ticks: &[(f64, String)], most: f64| {
-        let y = 34.0 + step * row as f64;
-        row += 1;
-        svg.bold([left - 12.0, y + 4.0], 13.0, Anchor::End, INK, name);
-        let x = |points: f64| left + points / most * (right - left);
-        let ends = ticks.iter().map(|t| t.0).fold((f64::INFINITY, f64::NEG_INFINITY), |(a, b), v| (a.min(v), b.max(v)));
-        if ends.0 <= ends.1 {
-            svg.line([x(ends.0), y], [x(ends.1), y], INK, 1.2, "");
-        }
-        // Labels that would touch the one before go below the line.
-        let mut sorted: Vec<&(f64, String)> = ticks.iter().collect();
-        sorted.sort_by(|a, b| a.0.total_cmp(&b.0));
-        let mut occupied = [f64::NEG_INFINITY; 2];
-        for (points, label) in sorted {
-            let (px, half) = (x(*points), text_width(label, 11.0) / 2.0 + 2.0);
-            let side = usize::from(px - half < occupied[0]);
-            svg.line([px, y], [px, if side == 0 { y - 5.0 } else { y + 5.0 }], INK, 1.0, "");
-            if px - half >= occupied[side] {
-                svg.text([px, if side == 0 { y - 8.0 } else { y + 15.0 }], 11.0, Anchor::Middle, INK, label);
-                occupied[side] = px + half;
-            }
-        }
-    };
-    let hundred: Vec<(f64, String)> = (0..=10).map(|i| (f64::from(i) * 10.0, (i * 10).to_string())).collect();
-    axis(&mut svg, "Points", &hundred, 100.0);
-    for one in &nomogram.axes {
-        let ticks: Vec<(f64, String)> = one.points.iter().copied().zip(one.labels.iter().cloned()).collect();
-        axis(&mut svg, &one.name, &ticks, 100.0);
-    }
-    let most = nomogram.total_points.last().copied().unwrap_or(100.0);
-    let written = |values: &[f64]| values.iter().map(|v| format_number(*v)).collect::<Vec<_>>();
-    let total = nomogram.total_points.iter().copied().zip(written(&nomogram.total_points)).collect::<Vec<_>>();
-    axis(&mut svg, "Total points", &total, most);
-    for scale in std::iter::once(&nomogram.lp).chain(scales) {
-        let ticks: Vec<(f64, String)> = scale
-            .points
-            .iter()
-            .copied()
-            .zip(written(&scale.values))
-            .filter(|(p, _)| (0.0..=most).contains(p))
-            .collect();
-        axis(&mut svg, &scale.name, &ticks, most);
-    }
-    svg.finish("Nomogram")
+    chart.drawing.bold([end, y + 12.0], 11.5, Anchor::Middle, INK, &format!("{last:.2}"));
+    chart.drawing.titled("How the prediction of one patient comes about")
 }
 
 /// An estimate with its interval.
@@ -424,9 +384,9 @@ pub struct ForestRow {
 }
 
 /// Estimates with intervals; `log` for ratios.
-pub fn forest(rows: &[ForestRow], x_label: &str, log: bool) -> String {
+pub fn forest(rows: &[ForestRow], x_label: &str, log: bool) -> Drawing {
     let left = label_width(rows.iter().map(|r| r.name.as_str()));
-    let right = rows.iter().map(|r| text_width(&r.text, 12.0)).fold(40.0, f64::max) + 22.0;
+    let right = rows.iter().map(|r| text_width(&r.text, 12.0, false)).fold(40.0, f64::max) + 22.0;
     let step = 25.0;
     let layout =
         Layout { size: [left + 330.0 + right, rows.len() as f64 * step + 62.0], margin: [left, 8.0, right, 46.0] };
@@ -441,85 +401,16 @@ pub fn forest(rows: &[ForestRow], x_label: &str, log: bool) -> String {
     for (i, row) in rows.iter().enumerate() {
         let y = 8.0 + step * (i as f64 + 0.5);
         let [px, low, high] = row.estimate.map(|v| chart.at(v, 0.0)[0].clamp(left, chart.frame[2]));
-        chart.svg.line([low, y], [high, y], PALETTE[0], 1.6, "");
-        chart.svg.rect([px - 4.0, y - 4.0], [8.0, 8.0], PALETTE[0], "none");
-        chart.svg.text([left - 10.0, y + 4.0], 12.0, Anchor::End, INK, &row.name);
-        chart.svg.text([chart.frame[2] + 12.0, y + 4.0], 12.0, Anchor::Start, INK, &row.text);
+        chart.drawing.line([low, y], [high, y], PALETTE[0], 1.6, "");
+        chart.drawing.rect([px - 4.0, y - 4.0], [8.0, 8.0], PALETTE[0], "none");
+        chart.drawing.text([left - 10.0, y + 4.0], 12.0, Anchor::End, INK, &row.name);
+        chart.drawing.text([chart.frame[2] + 12.0, y + 4.0], 12.0, Anchor::Start, INK, &row.text);
     }
-    chart.svg.finish(x_label)
-}
-
-/// Who came in, who was left out (reason, number), and the parts that stayed (name, patients, events).
-pub fn flow(came: usize, excluded: &[(String, usize)], stayed: usize, parts: &[(String, usize, usize)]) -> String {
-    let column = 168.0;
-    let width = (parts.len() as f64 * (column + 18.0)).max(560.0);
-    let lines = excluded.len().max(1) as f64;
-    let height = 242.0 + lines * 16.0;
-    let mut svg = Svg::new(width, height);
-    let middle = width / 2.0 - 110.0;
-    let boxed = |svg: &mut Svg, at: [f64; 2], size: [f64; 2], lines: &[String]| {
-        svg.rect(at, size, "#f6f8fa", "#55606a");
-        for (i, line) in lines.iter().enumerate() {
-            let y = at[1] + 20.0 + 16.0 * i as f64;
-            let center = at[0] + size[0] / 2.0;
-            if i == 0 {
-                svg.bold([center, y], 12.5, Anchor::Middle, INK, line);
-            } else {
-                svg.text([center, y], 12.0, Anchor::Middle, INK, line);
-            }
-        }
-    };
-    let arrow = |svg: &mut Svg, from: [f64; 2], to: [f64; 2]| {
-        svg.line(from, to, "#55606a", 1.2, "");
-        let [x, y] = to;
-        if from[0] == to[0] {
-            svg.area(&[[x - 4.0, y - 7.0], [x + 4.0, y - 7.0], [x, y]], "#55606a", 1.0);
-        } else {
-            svg.area(&[[x - 7.0, y - 4.0], [x - 7.0, y + 4.0], [x, y]], "#55606a", 1.0);
-        }
-    };
-    let center = middle;
-    let box_width = 190.0;
-    boxed(
-        &mut svg,
-        [center - box_width / 2.0, 8.0],
-        [box_width, 46.0],
-        &["Clinical table".into(), format!("n = {came}")],
-    );
-    let below = 54.0 + lines * 16.0 + 42.0;
-    arrow(&mut svg, [center, 54.0], [center, below]);
-    let out: usize = excluded.iter().map(|e| e.1).sum();
-    let mut reasons = vec![format!("Left out (n = {out})")];
-    reasons.extend(excluded.iter().map(|(reason, n)| format!("{reason}: {n}")));
-    if excluded.is_empty() {
-        reasons.push("nobody".into());
-    }
-    let side = center + box_width / 2.0 + 30.0;
-    arrow(&mut svg, [center, 54.0 + (below - 54.0) / 2.0], [side, 54.0 + (below - 54.0) / 2.0]);
-    boxed(&mut svg, [side, 66.0], [(width - side - 8.0).min(300.0), 16.0 * lines + 34.0], &reasons);
-    boxed(
-        &mut svg,
-        [center - box_width / 2.0, below],
-        [box_width, 46.0],
-        &["Analysed".into(), format!("n = {stayed}")],
-    );
-    let fork = below + 46.0 + 22.0;
-    svg.line([center, below + 46.0], [center, fork], "#55606a", 1.2, "");
-    let total = parts.len() as f64 * (column + 18.0) - 18.0;
-    let start = (center - total / 2.0).max(8.0);
-    let x = |i: usize| start + (column + 18.0) * i as f64 + column / 2.0;
-    svg.line([x(0).min(center), fork], [x(parts.len().saturating_sub(1)).max(center), fork], "#55606a", 1.2, "");
-    for (i, (name, n, events)) in parts.iter().enumerate() {
-        arrow(&mut svg, [x(i), fork], [x(i), fork + 22.0]);
-        let share = 100.0 * *events as f64 / (*n).max(1) as f64;
-        let texts = [name.clone(), format!("n = {n}, {events} events ({share:.0} %)")];
-        boxed(&mut svg, [x(i) - column / 2.0, fork + 22.0], [column, 46.0], &texts);
-    }
-    svg.finish("Flow of patients")
+    chart.drawing.titled(x_label)
 }
 
 /// Bland-Altman: difference over mean of two measurements, with the bias and the limits of agreement.
-pub fn bland_altman(pairs: &[[f64; 2]], bias: f64, limits: [f64; 2], x_label: &str) -> String {
+pub fn bland_altman(pairs: &[[f64; 2]], bias: f64, limits: [f64; 2], x_label: &str) -> Drawing {
     let points: Vec<[f64; 2]> = pairs.iter().map(|[a, b]| [(a + b) / 2.0, b - a]).collect();
     let x = Range::around(points.iter().map(|p| p[0]));
     let y = Range::around(points.iter().map(|p| p[1]).chain(limits));
@@ -527,7 +418,7 @@ pub fn bland_altman(pairs: &[[f64; 2]], bias: f64, limits: [f64; 2], x_label: &s
     for (level, color, dash) in [(bias, INK, ""), (limits[0], PALETTE[1], "6 3"), (limits[1], PALETTE[1], "6 3")] {
         chart.line(&[[x.low, level], [x.high, level]], color, 1.4, dash);
         let [_, py] = chart.at(x.high, level);
-        chart.svg.text(
+        chart.drawing.text(
             [chart.frame[2] - 4.0, py - 5.0],
             11.0,
             Anchor::End,
@@ -536,11 +427,11 @@ pub fn bland_altman(pairs: &[[f64; 2]], bias: f64, limits: [f64; 2], x_label: &s
         );
     }
     chart.dots(&points, 3.0, PALETTE[0], 0.7);
-    chart.svg.finish("Bland-Altman plot")
+    chart.drawing.titled("Bland-Altman plot")
 }
 
 /// Performance over the size of training.
-pub fn learning_curve(series: &[Series], y_label: &str) -> String {
+pub fn learning_curve(series: &[Series], y_label: &str) -> Drawing {
     let x = Range::around(series.iter().flat_map(|s| s.points.iter().map(|p| p[0])));
     let y = Range::around(series.iter().flat_map(|s| s.points.iter().map(|p| p[1])));
     let mut chart = Chart::new(Layout::WIDE, x, y, "Training patients", y_label);
@@ -549,7 +440,7 @@ pub fn learning_curve(series: &[Series], y_label: &str) -> String {
         chart.dots(&one.points, 3.5, style(i).0, 1.0);
     }
     legend(&mut chart, &series.iter().map(|s| s.name.clone()).collect::<Vec<_>>(), true);
-    chart.svg.finish("Learning curve")
+    chart.drawing.titled("Learning curve")
 }
 
 #[cfg(test)]
@@ -579,12 +470,11 @@ mod tests {
                 "Odds ratio",
                 true,
             ),
-            flow(100, &[("no features".into(), 3)], 97, &[("train".into(), 60, 20), ("test".into(), 37, 12)]),
             bland_altman(&[[1.0, 1.1], [2.0, 1.9]], 0.0, [-0.2, 0.2], "Mean"),
             learning_curve(std::slice::from_ref(&line), "AUC"),
             calibration(&[[0.1, 0.2], [0.9, 0.8]], &[], &[0.1, 0.9], &[false, true], "test"),
         ];
-        for figure in figures {
+        for figure in figures.map(|f| f.svg()) {
             assert!(figure.starts_with("<svg") && figure.ends_with("</svg>\n"));
             assert!(!figure.contains("NaN") && !figure.contains("inf"), "{figure}");
         }

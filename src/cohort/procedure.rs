@@ -1,6 +1,7 @@
 //! The whole procedure on given training patients: what is fitted once, and again in every bootstrap replicate.
 
 use super::CohortError;
+use super::harmonize::harmonize;
 use super::join::Cohort;
 use super::models::{ClinicalSelection, Design, Model, Training, fit_model, select_clinical};
 use super::random::Random;
@@ -87,6 +88,18 @@ pub fn run(setting: Setting, patients: &Patients) -> Result<Procedure, CohortErr
     let Setting { spec, features, stable, ranked, .. } = setting;
     let reduction = if stable.is_empty() { None } else { reduce(features, stable, ranked, patients, spec)? };
     run_models(setting, patients, reduction)
+}
+
+/// Runs the whole procedure on a resample: where features are harmonized, ComBat is fitted anew on it.
+pub fn run_on_sample(setting: Setting, sample: &Patients) -> Result<Procedure, CohortError> {
+    let Setting { spec, cohort, stable, .. } = setting;
+    if !spec.harmonization.combat {
+        return run(setting, sample);
+    }
+    let rows: Vec<usize> = sample.expanded().iter().map(|i| sample.rows[*i]).collect();
+    let (features, _) = harmonize(spec, cohort, &rows)?;
+    let ranked = Ranked::new(cohort, features.view(), stable)?;
+    run(Setting { features: features.view(), ranked: &ranked, ..setting }, sample)
 }
 
 /// Clinical selection and the three models, the rad-score being there.

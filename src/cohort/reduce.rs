@@ -1,6 +1,7 @@
 //! From all features to the rad-score: univariable filter, correlation filter, mRMR, penalized model with cross-validation.
 
 use super::CohortError;
+use super::join::Cohort;
 use super::spec::{LambdaChoice, Spec};
 use crate::statistics::hypothesis::RankMethod;
 use crate::statistics::penalized::{CrossValidation, Measure, Options, Outcome, cross_validate};
@@ -46,6 +47,16 @@ pub struct Ranked {
     pub columns: RankedColumns,
     /// Whether each training patient had the event.
     pub event: Vec<bool>,
+}
+
+impl Ranked {
+    /// Ranks of some columns of `features` (all patients of the cohort) among the training patients.
+    pub fn new(cohort: &Cohort, features: ArrayView2<f64>, stable: &[usize]) -> Result<Ranked, CohortError> {
+        let rows = cohort.rows(0);
+        let of_training = features.select(Axis(0), &rows).select(Axis(1), stable);
+        let columns = RankedColumns::new(of_training.view()).map_err(CohortError::at("ranking the features"))?;
+        Ok(Ranked { columns, event: rows.iter().map(|r| cohort.event[*r]).collect() })
+    }
 }
 
 /// What became of the features.

@@ -107,8 +107,8 @@ pub fn reliability(texts: &Texts, order: &[String], id: &str) -> Result<Reliabil
         .take(PLOTS)
         .map(|i| {
             let f = &found.features[i];
-            let svg = plot::bland_altman(&pairs[i], f.bias, f.limits, &format!("Mean of {}", short_name(&f.name)));
-            Figure { svg, caption: format!("{}, ICC(2,1) {:.3}.", f.name, f.icc2[0]) }
+            let drawing = plot::bland_altman(&pairs[i], f.bias, f.limits, &format!("Mean of {}", short_name(&f.name)));
+            Figure { drawing, caption: format!("{}, ICC(2,1) {:.3}.", f.name, f.icc2[0]) }
         })
         .collect();
     Ok(found)

@@ -1,7 +1,7 @@
 //! The procedure repeated: bootstrap of everything, and the learning curve.
 
 use super::CohortError;
-use super::procedure::{Procedure, Setting, patients, run};
+use super::procedure::{Procedure, Setting, patients, run_on_sample};
 use super::random::Random;
 use super::reduce::Patients;
 use crate::statistics::{calibration, roc};
@@ -143,7 +143,7 @@ fn replicate(setting: Setting, names: &[&str], training: &Patients, index: u64) 
     Random::new(setting.spec.analysis.seed, index).resample(n).into_iter().for_each(|i| times[i] += 1);
     let drawn = (0..n).filter(|i| times[*i] > 0);
     let sample = patients(setting, drawn.map(|i| (i, training.folds[i], times[i] as f64)).collect());
-    let procedure = run(setting, &sample)?;
+    let procedure = run_on_sample(setting, &sample)?;
     let in_sample: Vec<usize> = sample.expanded().iter().map(|i| sample.rows[*i]).collect();
     let event: Vec<bool> = in_sample.iter().map(|r| setting.cohort.event[*r]).collect();
     let judged = names.iter().map(|name| {
@@ -195,7 +195,7 @@ pub fn learning_curve(setting: Setting, training: &Patients) -> Vec<LearningPoin
         }
         chosen.sort_unstable();
         let sample = patients(setting, chosen.iter().map(|i| (*i, training.folds[*i], 1.0)).collect());
-        let procedure = run(setting, &sample).ok()?;
+        let procedure = run_on_sample(setting, &sample).ok()?;
         let model = procedure.main()?;
         let auc = |rows: &[usize], event: &[bool]| {
             roc::auc(event, &rows.iter().map(|r| model.lp[*r]).collect::<Vec<f64>>()).ok()

@@ -83,7 +83,7 @@ pub fn warn(
             warnings.push(format!("{:.2} events per candidate parameter ({} were offered), where 10 is a common minimum: the selection would differ in another sample.", size.events_per_candidate, size.candidate_parameters));
         }
         if (patients.rows.len() as f64) < size.n_needed {
-            warnings.push(format!("Training has {} patients; the criteria of Riley et al. ask for {:.0} even for the {} parameters of the clinical values and one rad-score.", patients.rows.len(), size.n_needed, size.final_parameters));
+            warnings.push(format!("Training has {} patients; the criteria of Riley et al. ask for {:.0} even for {} parameters (clinical values and one rad-score).", patients.rows.len(), size.n_needed, size.final_parameters));
         }
     }
     if procedure.reduction.as_ref().is_some_and(|r| r.cv.path.limit_met) {

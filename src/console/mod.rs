@@ -40,6 +40,6 @@ pub use picture::{KeyPicture, SOFT_TISSUE, View, key_pictures, overlay_png, pict
 pub use server::{Command, Source, Viewed, serve};
 pub use study_page::study_page;
 pub use view::{
-    AlertState, AlertView, AssessmentView, AuditRow, Contribution, FeatureRow, FileRow, PackageRow, RegionRow, Remark,
-    Status, StepRow, StudyPage, StudySummary,
+    AlertState, AlertView, AssessmentView, AuditRow, Contribution, DeliveryRow, FeatureRow, FileRow, PackageRow,
+    RegionRow, Remark, Status, StepRow, StudyPage, StudySummary,
 };

@@ -142,6 +142,35 @@ fn known_title(name: &str) -> &'static str {
     }
 }
 
+/// What goes to other nodes, with a button for what is parked.
+pub fn deliveries(s: &StudyPage) -> String {
+    let row = |d: &super::view::DeliveryRow| {
+        let (class, reason) = match (&d.parked, d.state.as_str()) {
+            (Some(why), _) => (
+                "bad",
+                format!(
+                    "<tr><td colspan=\"3\">{}<form method=\"post\" action=\"/study/{}/retry/{}\"><button type=\"submit\">Send again</button></form></td></tr>",
+                    Text(why),
+                    Text(&s.number),
+                    Text(&d.id)
+                ),
+            ),
+            (None, "delivered") => ("good", String::new()),
+            (None, _) => ("attention", String::new()),
+        };
+        let tries =
+            if d.attempts > 1 { format!(" <span class=\"faint\">{} tries</span>", d.attempts) } else { String::new() };
+        format!(
+            "<tr><td>{}</td><td>{}</td><td><span class=\"badge {class}\">{}</span>{tries}</td></tr>{reason}",
+            Text(&d.to),
+            Text(&d.what),
+            Text(capital(&d.state))
+        )
+    };
+    let all: String = s.deliveries.iter().map(row).collect();
+    if all.is_empty() { all } else { format!("<table><tbody>{all}</tbody></table>") }
+}
+
 /// The packages that made the result, with their hashes.
 pub fn packages(s: &StudyPage) -> String {
     let row = |p: &super::view::PackageRow| {

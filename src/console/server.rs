@@ -1,4 +1,4 @@
-//! The HTTP server: five addresses, each a question to the [`Source`].
+//! The HTTP server: six addresses, each a question to the [`Source`].
 
 use super::connection::Door;
 use super::form::{self, Fields};
@@ -75,6 +75,13 @@ pub enum Command {
         /// The same as JSON text that [`crate::risk::clinical_from_json`] reads; AFP with the unit that was typed.
         json: String,
     },
+    /// Send a parked object again.
+    SendAgain {
+        /// Study number.
+        number: String,
+        /// Message id.
+        id: String,
+    },
 }
 
 /// What all requests share.
@@ -117,6 +124,7 @@ fn router(console: Arc<Console>) -> Router {
         .route("/study/{number}", get(show_study))
         .route("/study/{number}/file/{name}", get(send_file))
         .route("/study/{number}/clinical", post(enter_clinical))
+        .route("/study/{number}/retry/{id}", post(send_again))
         .route("/healthz", get(async || "ok\n"))
         .fallback(async || Fault::NotFound)
         .method_not_allowed_fallback(async || Fault::Method)
@@ -293,6 +301,23 @@ async fn enter_clinical(
             "try again in a moment, then tell a technician",
             "console.command",
         ),
+    }
+}
+
+async fn send_again(
+    State(console): State<Arc<Console>>,
+    Extension(user): Extension<User>,
+    Path((number, id)): Path<(String, String)>,
+) -> Result<Response, Fault> {
+    let to = format!("/study/{number}");
+    let done = console.ask(move |c| {
+        let known = c.study(&number)?.deliveries.iter().any(|d| d.id == id && d.parked.is_some());
+        let command = Command::SendAgain { number, id };
+        if known { Ok(c.source.command(&user.0, command)) } else { Err(Fault::NotFound) }
+    });
+    match done.await? {
+        Ok(()) => Ok(Redirect::to(&to).into_response()),
+        Err(sentence) => Err(Fault::Source(sentence)),
     }
 }
 

@@ -22,6 +22,7 @@ pub fn study_page(s: &StudyPage) -> String {
     main += &card("Regions", "", &sections::regions(s));
     main += &card("Time per step", "", &sections::steps(s));
     main += &card("Files", "", &sections::files(s));
+    main += &card("Sent to", "", &sections::deliveries(s));
     main += &sections::features(s);
     let quality = card("Quality gate", "", &sections::quality(s));
     let side =

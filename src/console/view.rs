@@ -120,8 +120,27 @@ pub struct StudyPage {
     pub clinical_form: bool,
     /// The alert, if the result raised one.
     pub alert: Option<AlertView>,
+    /// What goes to other DICOM nodes.
+    pub deliveries: Vec<DeliveryRow>,
     /// The audit entries of this study, newest first.
     pub audit: Vec<AuditRow>,
+}
+
+/// One object on its way to another DICOM node.
+#[derive(Debug, Clone, Default)]
+pub struct DeliveryRow {
+    /// Message id: what is sent again by.
+    pub id: String,
+    /// AE title of the node.
+    pub to: String,
+    /// The object's file name.
+    pub what: String,
+    /// How far it has come, such as `delivered`.
+    pub state: String,
+    /// How often it was tried.
+    pub attempts: u32,
+    /// Why it is parked, and waits for a person.
+    pub parked: Option<String>,
 }
 
 /// A reason or a note.

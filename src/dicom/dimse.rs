@@ -11,6 +11,10 @@ pub mod field {
     pub const STORE: u16 = 0x0001;
     /// C-ECHO request.
     pub const ECHO: u16 = 0x0030;
+    /// N-EVENT-REPORT request.
+    pub const EVENT_REPORT: u16 = 0x0100;
+    /// N-ACTION request.
+    pub const ACTION: u16 = 0x0130;
     /// C-CANCEL request.
     pub const CANCEL: u16 = 0x0FFF;
     /// Set in every response.
@@ -23,6 +27,20 @@ pub mod status {
     pub const SUCCESS: u16 = 0x0000;
     /// Processing failure: our own fault.
     pub const PROCESSING_FAILURE: u16 = 0x0110;
+    /// No such SOP instance.
+    pub const NO_SUCH_INSTANCE: u16 = 0x0112;
+    /// An argument that does not fit: a transaction that was never requested.
+    pub const INVALID_ARGUMENT: u16 = 0x0115;
+    /// The SOP class is not the instance's.
+    pub const CLASS_INSTANCE_CONFLICT: u16 = 0x0119;
+    /// The SOP class is not supported.
+    pub const SOP_CLASS_NOT_SUPPORTED: u16 = 0x0122;
+    /// No such action type.
+    pub const NO_SUCH_ACTION: u16 = 0x0123;
+    /// The caller may not do this.
+    pub const NOT_AUTHORIZED: u16 = 0x0124;
+    /// No such event type.
+    pub const NO_SUCH_EVENT: u16 = 0x0113;
     /// An operation that is not offered.
     pub const UNRECOGNIZED_OPERATION: u16 = 0x0211;
     /// No room.
@@ -112,22 +130,37 @@ impl Command {
         self.number(0x0800).is_some_and(|t| t != NO_DATA_SET)
     }
 
-    /// Affected SOP Class UID (0000,0002).
+    /// Affected SOP Class UID (0000,0002), or Requested SOP Class UID (0000,0003) of an N-ACTION.
     pub fn sop_class(&self) -> String {
-        self.text(0x0002)
+        let affected = self.text(0x0002);
+        if affected.is_empty() { self.text(0x0003) } else { affected }
     }
 
-    /// Affected SOP Instance UID (0000,1000).
+    /// Affected SOP Instance UID (0000,1000), or Requested SOP Instance UID (0000,1001) of an N-ACTION.
     pub fn sop_instance(&self) -> String {
-        self.text(0x1000)
+        let affected = self.text(0x1000);
+        if affected.is_empty() { self.text(0x1001) } else { affected }
+    }
+
+    /// Action Type ID (0000,1008).
+    pub fn action_type(&self) -> Option<u16> {
+        self.number(0x1008)
+    }
+
+    /// Event Type ID (0000,1002).
+    pub fn event_type(&self) -> Option<u16> {
+        self.number(0x1002)
     }
 
     /// The response to this request. The comment is cut to 64 characters and carries no patient data.
     pub fn response(&self, status: u16, comment: &str) -> Self {
         let mut values = BTreeMap::new();
-        for element in [0x0002, 0x1000] {
-            if let Some(value) = self.0.get(&element) {
-                values.insert(element, value.clone());
+        // A response names as affected what its request names as affected or, in an N-ACTION, as requested.
+        for (from, to) in
+            [(0x0003, 0x0002), (0x0002, 0x0002), (0x1001, 0x1000), (0x1000, 0x1000), (0x1002, 0x1002), (0x1008, 0x1008)]
+        {
+            if let Some(value) = self.0.get(&from) {
+                values.insert(to, value.clone());
             }
         }
         values.insert(0x0100, (self.field().unwrap_or(0) | field::RESPONSE).to_le_bytes().to_vec());
@@ -159,6 +192,30 @@ impl Command {
             (0x0700, 0u16.to_le_bytes().to_vec()),
             (0x0800, 1u16.to_le_bytes().to_vec()),
             (0x1000, padded(sop_instance, 0)),
+        ]))
+    }
+
+    /// A request for storage commitment: N-ACTION, type 1, on the well-known instance (PS3.4 J.3.2).
+    pub fn request_commitment(message_id: u16) -> Self {
+        Self(BTreeMap::from([
+            (0x0003, padded(super::sop_class::STORAGE_COMMITMENT, 0)),
+            (0x0100, field::ACTION.to_le_bytes().to_vec()),
+            (0x0110, message_id.to_le_bytes().to_vec()),
+            (0x0800, 1u16.to_le_bytes().to_vec()),
+            (0x1001, padded(super::sop_class::STORAGE_COMMITMENT_INSTANCE, 0)),
+            (0x1008, 1u16.to_le_bytes().to_vec()),
+        ]))
+    }
+
+    /// A report of storage commitment: N-EVENT-REPORT, type 1 (all are kept) or 2 (failures exist) (PS3.4 J.3.3).
+    pub fn report_commitment(message_id: u16, event_type: u16) -> Self {
+        Self(BTreeMap::from([
+            (0x0002, padded(super::sop_class::STORAGE_COMMITMENT, 0)),
+            (0x0100, field::EVENT_REPORT.to_le_bytes().to_vec()),
+            (0x0110, message_id.to_le_bytes().to_vec()),
+            (0x0800, 1u16.to_le_bytes().to_vec()),
+            (0x1000, padded(super::sop_class::STORAGE_COMMITMENT_INSTANCE, 0)),
+            (0x1002, event_type.to_le_bytes().to_vec()),
         ]))
     }
 }

@@ -55,6 +55,9 @@ pub enum DicomError {
     /// A transfer syntax that this box does not know.
     #[error("the transfer syntax {0} is not known here")]
     TransferSyntax(String),
+    /// A file that the system does not give.
+    #[error("the file could not be read: {0}")]
+    Unreadable(std::io::ErrorKind),
     /// A deflated data set that does not inflate.
     #[error("the deflated data set does not inflate")]
     Deflate,
@@ -71,6 +74,7 @@ impl Explain for DicomError {
             Self::Implausible { .. } => "dicom.implausible-size",
             Self::Malformed { .. } => "dicom.malformed",
             Self::TransferSyntax(_) => "dicom.transfer-syntax",
+            Self::Unreadable(_) => "dicom.unreadable",
             Self::Deflate => "dicom.deflate",
         }
     }
@@ -82,6 +86,7 @@ impl Explain for DicomError {
             Self::Nesting { .. } | Self::TooManyElements { .. } | Self::TooLarge { .. } | Self::Implausible { .. } => {
                 "look at the object on the sender: it is damaged, or no CT slice"
             }
+            Self::Unreadable(_) => "check the path and that you may read it",
             Self::TransferSyntax(_) => "have the sender use explicit VR little endian",
         }
     }

@@ -1,8 +1,10 @@
 //! The header of one object: what series rules, the store and the SEG need, read from the walked index.
 
+use super::frames::{Frame, read_frames};
 use super::identifier::is_uid;
-use super::walker::{Encoding, OBJECT_BYTES_MAX, PixelSpan, Walk, walk};
-use super::{DicomError, Identifier, syntax};
+use super::pixels::codestream_is_lossy;
+use super::walker::{Encoding, OBJECT_BYTES_MAX, PixelSpan, Walk, walk, walk_beginning};
+use super::{DicomError, Identifier, sop_class, syntax};
 use dicom_core::{Tag, VR};
 use dicom_dictionary_std::tags;
 use dicom_encoding::text::{SpecificCharacterSet, TextCodec};
@@ -43,6 +45,12 @@ pub struct Header {
     pub series_number: Option<i32>,
     /// Instance Number.
     pub instance_number: Option<i32>,
+    /// Series Description.
+    pub series_description: String,
+    /// Protocol Name.
+    pub protocol_name: String,
+    /// Body Part Examined.
+    pub body_part: String,
     /// Modality, such as `CT`.
     pub modality: String,
     /// Image Type, value by value.
@@ -57,7 +65,7 @@ pub struct Header {
     pub acquisition_number: Option<i32>,
     /// Temporal Position Identifier: the phase of a dynamic series.
     pub temporal_position: Option<i32>,
-    /// Contrast/Bolus Agent.
+    /// Contrast/Bolus Agent; `coded` where only a sequence of codes names it.
     pub contrast_agent: String,
     /// Patient Position, such as `HFS` or `FFS`; the geometry never reads it.
     pub patient_position: String,
@@ -81,12 +89,14 @@ pub struct Header {
     pub rescale_type: String,
     /// True when the object has a Modality LUT Sequence instead of slope and intercept.
     pub modality_lut: bool,
-    /// True when Lossy Image Compression is `01`.
+    /// True when Lossy Image Compression is `01`, or the codestream itself says so.
     pub lossy: bool,
     /// How the pixels are stored.
     pub pixels: PixelFormat,
-    /// SHA-256 over the data set as received (file meta left out): same object or altered.
-    pub content_sha256: [u8; 32],
+    /// What the frames of an Enhanced CT object say; empty for all others.
+    pub frames: Vec<Frame>,
+    /// SHA-256 over the data set as received (file meta left out): same object or altered. `None` when only the header was read.
+    pub content_sha256: Option<[u8; 32]>,
 }
 
 /// Patient attributes. `Debug` prints hashes.
@@ -131,6 +141,8 @@ pub struct PixelFormat {
     pub padding_limit: Option<u16>,
     /// True when the object has Pixel Data.
     pub present: bool,
+    /// True when native Pixel Data has fewer bytes than its frames need.
+    pub short: bool,
 }
 
 /// A walked object: header, data set and where the pixels are.
@@ -169,6 +181,19 @@ pub(super) fn parse_received(data_set: &[u8], transfer_syntax: &str) -> Result<H
 /// The data set's bytes in a file, as they stand there (deflated or not); empty when the file is none.
 pub(super) fn data_set_of(bytes: &[u8]) -> &[u8] {
     split_file(bytes).map(|file| file.data_set).unwrap_or_default()
+}
+
+/// Reads the header from the beginning of a file of `length` bytes. `None`: it takes the whole file (a long or deflated header,
+/// an Enhanced CT, damage).
+pub(super) fn parse_beginning(beginning: &[u8], length: usize) -> Option<Header> {
+    let file = split_file(beginning).ok()?;
+    let encoding = encoding_of(&file.transfer_syntax).ok()?;
+    if file.transfer_syntax == syntax::DEFLATED {
+        return None;
+    }
+    let walk = walk_beginning(file.data_set, length - (beginning.len() - file.data_set.len()), encoding).ok()?;
+    let header = Reader::new(file.data_set, &walk, encoding.big_endian).header(&file);
+    (header.sop_class_uid != sop_class::ENHANCED_CT).then_some(header)
 }
 
 /// A file cut into what its meta group says and its data set.
@@ -247,7 +272,11 @@ fn parse_data_set(file: File<'_>) -> Result<Object<'_>, DicomError> {
     };
     let walk = walk(&data_set, encoding)?;
     let reader = Reader::new(&data_set, &walk, encoding.big_endian);
-    let header = reader.header(&file);
+    let mut header = reader.header(&file);
+    header.content_sha256 = Some(Sha256::digest(file.data_set).into());
+    if header.sop_class_uid == sop_class::ENHANCED_CT {
+        header.frames = read_frames(&data_set, &file.transfer_syntax, header.pixels.frames)?;
+    }
     Ok(Object { header, pixels: walk.pixels, data_set })
 }
 
@@ -310,6 +339,10 @@ impl<'a> Reader<'a> {
 
     fn header(&self, file: &File<'_>) -> Header {
         let cosines: Option<[f64; 6]> = self.numbers(tags::IMAGE_ORIENTATION_PATIENT);
+        let fragment = match &self.walk.pixels {
+            Some(PixelSpan::Fragments(ranges)) => ranges.first().and_then(|r| self.bytes.get(r.clone())),
+            _ => None,
+        };
         let or_meta = |own: String, meta: &str| if own.is_empty() && is_uid(meta) { meta.to_owned() } else { own };
         Header {
             transfer_syntax: file.transfer_syntax.clone(),
@@ -333,6 +366,9 @@ impl<'a> Reader<'a> {
             study_time: self.text(tags::STUDY_TIME),
             series_number: self.integer(tags::SERIES_NUMBER),
             instance_number: self.integer(tags::INSTANCE_NUMBER),
+            series_description: self.text(tags::SERIES_DESCRIPTION),
+            protocol_name: self.text(tags::PROTOCOL_NAME),
+            body_part: self.text(tags::BODY_PART_EXAMINED),
             modality: self.text(tags::MODALITY),
             image_type: self.text(tags::IMAGE_TYPE).split('\\').map(|t| t.trim().to_owned()).collect(),
             manufacturer: self.text(tags::MANUFACTURER),
@@ -340,7 +376,7 @@ impl<'a> Reader<'a> {
             kernel: self.text(tags::CONVOLUTION_KERNEL),
             acquisition_number: self.integer(tags::ACQUISITION_NUMBER),
             temporal_position: self.integer(tags::TEMPORAL_POSITION_IDENTIFIER),
-            contrast_agent: self.text(tags::CONTRAST_BOLUS_AGENT),
+            contrast_agent: self.contrast_agent(),
             patient_position: self.text(tags::PATIENT_POSITION),
             slice_thickness_mm: self.number(tags::SLICE_THICKNESS),
             kvp: self.number(tags::KVP),
@@ -352,23 +388,42 @@ impl<'a> Reader<'a> {
             rescale_intercept: self.number(tags::RESCALE_INTERCEPT),
             rescale_type: self.text(tags::RESCALE_TYPE),
             modality_lut: self.walk.find(tags::MODALITY_LUT_SEQUENCE).is_some(),
-            lossy: self.text(tags::LOSSY_IMAGE_COMPRESSION) == "01",
-            pixels: PixelFormat {
-                rows: self.u16(tags::ROWS).unwrap_or(0),
-                columns: self.u16(tags::COLUMNS).unwrap_or(0),
-                frames: self.integer(tags::NUMBER_OF_FRAMES).and_then(|n| n.try_into().ok()).unwrap_or(1),
-                samples: self.u16(tags::SAMPLES_PER_PIXEL).unwrap_or(0),
-                photometric: self.text(tags::PHOTOMETRIC_INTERPRETATION),
-                bits_allocated: self.u16(tags::BITS_ALLOCATED).unwrap_or(0),
-                bits_stored: self.u16(tags::BITS_STORED).unwrap_or(0),
-                high_bit: self.u16(tags::HIGH_BIT).unwrap_or(0),
-                signed: self.u16(tags::PIXEL_REPRESENTATION) == Some(1),
-                padding: self.u16(tags::PIXEL_PADDING_VALUE),
-                padding_limit: self.u16(tags::PIXEL_PADDING_RANGE_LIMIT),
-                present: self.walk.pixels.is_some(),
-            },
-            content_sha256: Sha256::digest(file.data_set).into(),
+            lossy: self.text(tags::LOSSY_IMAGE_COMPRESSION) == "01" || fragment.is_some_and(codestream_is_lossy),
+            frames: Vec::new(),
+            pixels: self.pixel_format(),
+            content_sha256: None,
         }
+    }
+
+    /// Free text, or (Enhanced CT) a sequence whose presence says that there was an agent.
+    fn contrast_agent(&self) -> String {
+        let text = self.text(tags::CONTRAST_BOLUS_AGENT);
+        let coded = self.walk.find(tags::CONTRAST_BOLUS_AGENT_SEQUENCE).is_some_and(|e| !e.value.is_empty());
+        if text.is_empty() && coded { "coded".into() } else { text }
+    }
+
+    fn pixel_format(&self) -> PixelFormat {
+        let mut format = PixelFormat {
+            rows: self.u16(tags::ROWS).unwrap_or(0),
+            columns: self.u16(tags::COLUMNS).unwrap_or(0),
+            frames: self.integer(tags::NUMBER_OF_FRAMES).and_then(|n| n.try_into().ok()).unwrap_or(1),
+            samples: self.u16(tags::SAMPLES_PER_PIXEL).unwrap_or(0),
+            photometric: self.text(tags::PHOTOMETRIC_INTERPRETATION),
+            bits_allocated: self.u16(tags::BITS_ALLOCATED).unwrap_or(0),
+            bits_stored: self.u16(tags::BITS_STORED).unwrap_or(0),
+            high_bit: self.u16(tags::HIGH_BIT).unwrap_or(0),
+            signed: self.u16(tags::PIXEL_REPRESENTATION) == Some(1),
+            padding: self.u16(tags::PIXEL_PADDING_VALUE),
+            padding_limit: self.u16(tags::PIXEL_PADDING_RANGE_LIMIT),
+            present: self.walk.pixels.is_some(),
+            short: false,
+        };
+        if let Some(PixelSpan::Native(range)) = &self.walk.pixels {
+            let pixels = u64::from(format.rows) * u64::from(format.columns) * u64::from(format.samples);
+            let bits = pixels.saturating_mul(u64::from(format.bits_allocated)).saturating_mul(u64::from(format.frames));
+            format.short = (range.len() as u64) < bits / 8;
+        }
+        format
     }
 }
 

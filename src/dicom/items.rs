@@ -82,6 +82,12 @@ impl<'a> Item<'a> {
         Some(if self.big_endian { u16::from_be_bytes(raw) } else { u16::from_le_bytes(raw) })
     }
 
+    /// A 32-bit number.
+    pub fn u32(&self, tag: Tag) -> Option<u32> {
+        let raw = self.bytes(tag).get(..4)?.try_into().ok()?;
+        Some(if self.big_endian { u32::from_be_bytes(raw) } else { u32::from_le_bytes(raw) })
+    }
+
     /// The character set that a data set names; of several the last one, as in the header's reader.
     pub fn charset(&self) -> SpecificCharacterSet {
         let named = self.text(tags::SPECIFIC_CHARACTER_SET);

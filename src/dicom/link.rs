@@ -1,17 +1,23 @@
 //! One TCP connection that carries PDUs (PS3.8), with deadlines of its own: dicom-ul's timeouts are per read, so that a byte
 //! now and then holds a thread for ever.
 
+use super::stream::{Stream, is_wait};
 use dicom_ul::pdu::{AbortRQServiceProviderReason, AbortRQSource, Pdu, read_pdu, write_pdu};
+use rustls::Connection;
 use std::io::{self, Read, Write};
-use std::net::{Shutdown, TcpStream};
+use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-/// Longest PDU other than P-DATA: 128 presentation contexts with dozens of transfer syntaxes fit.
-const CONTROL_PDU_MAX: u32 = 1 << 20;
+/// Longest PDU that asks for or answers an association: 128 presentation contexts with dozens of transfer syntaxes fit.
+const ASSOCIATE_PDU_MAX: u32 = 1 << 20;
+/// Longest release or abort; they have 4 bytes.
+const CONTROL_PDU_MAX: u32 = 4096;
+/// A PDU's buffer grows by so much as its bytes arrive: a claim alone takes no memory.
+const BODY_STEP: usize = 64 << 10;
 /// How often a waiting read looks up: for the stop flag and the deadlines.
 const TICK: Duration = Duration::from_millis(200);
 /// Below this rate, once [`RATE_GRACE`] is over, a message is given up, bytes per second.
-const RATE_MIN: u64 = 4096;
+pub const RATE_MIN: u64 = 4096;
 const RATE_GRACE: Duration = Duration::from_secs(10);
 
 /// What came over the link.
@@ -57,7 +63,7 @@ pub enum LinkError {
 
 /// A connection with deadlines.
 pub struct Link {
-    stream: TcpStream,
+    stream: Stream,
     idle: Duration,
     pdu_max: u32,
     body: Vec<u8>,
@@ -67,12 +73,22 @@ pub struct Link {
 
 impl Link {
     /// Takes a connected socket. Sets TCP_NODELAY first: without it each association loses 40 ms per exchange (dicom.md section 1).
-    pub fn new(stream: TcpStream, idle: Duration, pdu_max: u32) -> io::Result<Self> {
-        stream.set_nonblocking(false)?;
-        stream.set_nodelay(true)?;
-        stream.set_read_timeout(Some(TICK))?;
-        stream.set_write_timeout(Some(idle))?;
-        Ok(Self { stream, idle, pdu_max, body: Vec::new(), message: None })
+    pub fn new(socket: TcpStream, tls: Option<Connection>, idle: Duration, pdu_max: u32) -> io::Result<Self> {
+        socket.set_nonblocking(false)?;
+        socket.set_nodelay(true)?;
+        socket.set_read_timeout(Some(TICK))?;
+        socket.set_write_timeout(Some(TICK))?;
+        Ok(Self { stream: Stream::new(socket, tls), idle, pdu_max, body: Vec::new(), message: None })
+    }
+
+    /// Makes the TLS handshake, if there is TLS.
+    pub fn handshake(&mut self, deadline: Instant) -> io::Result<()> {
+        self.stream.handshake(deadline)
+    }
+
+    /// The names in the peer's certificate; `None` without TLS.
+    pub fn peer_names(&self) -> Option<Vec<String>> {
+        self.stream.peer_names()
     }
 
     /// Bytes of the last P-DATA; [`Pdv::range`] points into them.
@@ -97,20 +113,33 @@ impl Link {
             return Ok(Incoming::Stopped);
         }
         let length = u32::from_be_bytes([head[2], head[3], head[4], head[5]]);
-        let limit = if head[0] == 4 { self.pdu_max } else { CONTROL_PDU_MAX };
+        let limit = match head[0] {
+            4 => self.pdu_max,
+            1..=3 => ASSOCIATE_PDU_MAX,
+            _ => CONTROL_PDU_MAX,
+        };
         if length > limit {
             return Err(LinkError::Pdu(format!("a PDU of {length} bytes, at most {limit} were agreed")));
         }
-        self.body.resize(length as usize, 0);
-        self.fill(Target::Body, deadline, stop)?;
-        if let Some((_, bytes)) = &mut self.message {
-            *bytes += u64::from(length);
+        let mut from = 0;
+        while from < length as usize {
+            let end = (length as usize).min(from + BODY_STEP);
+            // Bytes beyond `length` of a longer PDU before are cut off below.
+            if self.body.len() < end {
+                self.body.resize(end, 0);
+            }
+            self.fill(Target::Body(from..end), deadline, stop)?;
+            if let Some((_, bytes)) = &mut self.message {
+                *bytes += (end - from) as u64;
+            }
+            from = end;
         }
+        self.body.truncate(length as usize);
         if head[0] == 4 {
             return Ok(Incoming::Data(split_pdvs(&self.body)?));
         }
         let whole = [&head[..], &self.body].concat();
-        match read_pdu(&whole[..], CONTROL_PDU_MAX, true) {
+        match read_pdu(&whole[..], ASSOCIATE_PDU_MAX, true) {
             Ok(Some(pdu)) => Ok(Incoming::Control(Box::new(pdu))),
             Ok(None) => Err(LinkError::Pdu("an item that is cut short".into())),
             Err(error) => Err(LinkError::Pdu(error.to_string())),
@@ -127,7 +156,7 @@ impl Link {
         let is_head = matches!(target, Target::Head(_));
         let buffer: &mut [u8] = match target {
             Target::Head(head) => head,
-            Target::Body => &mut self.body,
+            Target::Body(range) => &mut self.body[range],
         };
         let mut filled = 0;
         let mut last_byte = Instant::now();
@@ -157,11 +186,7 @@ impl Link {
                     filled += n;
                     last_byte = Instant::now();
                 }
-                Err(e)
-                    if matches!(
-                        e.kind(),
-                        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut | io::ErrorKind::Interrupted
-                    ) => {}
+                Err(e) if is_wait(&e) => {}
                 Err(e) if e.kind() == io::ErrorKind::ConnectionReset => return Err(LinkError::Closed),
                 Err(e) => return Err(LinkError::Io(e)),
             }
@@ -173,8 +198,29 @@ impl Link {
     pub fn send(&mut self, pdu: &Pdu) -> Result<(), LinkError> {
         let mut bytes = Vec::new();
         write_pdu(&mut bytes, pdu).map_err(|e| LinkError::Pdu(e.to_string()))?;
-        self.stream.write_all(&bytes)?;
-        Ok(())
+        self.write(&bytes)
+    }
+
+    /// Writes all bytes under the deadlines: a peer that reads a byte now and then is as bad as one that sends so.
+    fn write(&mut self, mut bytes: &[u8]) -> Result<(), LinkError> {
+        let limit = self.idle + Duration::from_secs(bytes.len() as u64 / RATE_MIN);
+        let begun = Instant::now();
+        loop {
+            let written = if bytes.is_empty() { self.stream.flush().map(|()| 0) } else { self.stream.write(bytes) };
+            match written {
+                Ok(0) if bytes.is_empty() => return Ok(()),
+                Ok(0) => return Err(LinkError::Closed),
+                Ok(n) => bytes = &bytes[n..],
+                Err(e) if is_wait(&e) => {}
+                Err(e) if matches!(e.kind(), io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe) => {
+                    return Err(LinkError::Closed);
+                }
+                Err(e) => return Err(LinkError::Io(e)),
+            }
+            if begun.elapsed() > limit {
+                return Err(LinkError::TimedOut("writing"));
+            }
+        }
     }
 
     /// Sends a command set or a data set as P-DATA-TFs of at most `pdu_max` bytes each (the peer's limit).
@@ -191,7 +237,7 @@ impl Link {
             pdu.extend((part.len() as u32 + 2).to_be_bytes());
             pdu.extend([context, flags]);
             pdu.extend_from_slice(part);
-            self.stream.write_all(&pdu)?;
+            self.write(&pdu)?;
             rest = after;
             if rest.is_empty() {
                 return Ok(());
@@ -208,8 +254,7 @@ impl Link {
 
     /// Closes after the last PDU; reads what the peer still has under way for a moment, so that a reset does not eat that PDU.
     pub fn close(mut self) {
-        let _ = self.stream.shutdown(Shutdown::Write);
-        let _ = self.stream.set_read_timeout(Some(TICK));
+        self.stream.finish();
         let mut sink = [0; 4096];
         for _ in 0..8 {
             if !matches!(self.stream.read(&mut sink), Ok(n) if n > 0) {
@@ -221,7 +266,7 @@ impl Link {
 
 enum Target<'a> {
     Head(&'a mut [u8]),
-    Body,
+    Body(std::ops::Range<usize>),
 }
 
 /// The PDVs of a P-DATA-TF body (PS3.8 9.3.5).

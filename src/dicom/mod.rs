@@ -10,28 +10,44 @@
 //! [`read_seg`] and [`read_structures`] with [`rasterize`] turn what others drew into masks on the grid of a volume.
 //!
 //! **Invariant:** nothing from outside is parsed, decoded or stored before its lengths were walked; no identifier is printed.
-#![expect(clippy::disallowed_methods, reason = "edge: this room owns the DICOM sockets, their threads and deadlines")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "edge: this room owns the DICOM sockets, their threads and deadlines, the header scan and the decoder processes"
+)]
 
 mod ae;
+mod apart;
 mod assemble;
 mod captures;
+mod commitment;
+mod config;
+mod conformance;
+mod choose;
 mod data_set;
 mod dimse;
 mod directory;
 mod error;
+mod frames;
 mod header;
 mod identifier;
+mod implicit;
 mod items;
+mod jpeg_ls;
+mod judge;
 mod link;
 mod mask_error;
 mod page;
-mod part10;
 mod pdf;
+mod negotiate;
+mod part10;
+mod peer;
 mod pixels;
 mod receive;
 mod report;
 mod rle;
 mod rtstruct;
+mod rules;
+mod scan;
 mod seg;
 mod seg_read;
 mod send;
@@ -42,32 +58,48 @@ mod source;
 mod sr;
 mod sr_codes;
 mod sr_items;
+mod stream;
+mod talk;
+mod tls;
 pub mod walker;
 mod write;
 
 pub use ae::{AeTitle, AeTitleError};
-pub use assemble::{Assembled, assemble_volume};
 pub use captures::{write_captures, write_document};
 pub use directory::{DirectoryEntry, write_directory};
+pub use commitment::{CommitReport, CommitRequest, Reference, failure_meaning};
+pub use config::{Caller, Config, Destination, Durability, ObjectKind, ResultGroup};
+pub use conformance::conformance_statement;
+pub use dimse::status;
+pub use apart::{DECODE_COMMAND, Decoder, decode_frames};
+pub use assemble::{Assembled, assemble_volume, leave_out};
+pub use choose::{Candidate, Choice, choose_series};
 pub use error::DicomError;
+pub use frames::Frame;
 pub use header::{Header, Object, Patient, PixelFormat, parse_header, parse_object};
 pub use identifier::{Identifier, derive_uid};
+pub use judge::{Judgment, RULES, Rule, RuleOutcome, RuleState, Verdict, judge_series};
 pub use mask_error::MaskError;
 pub use page::write_page;
-pub use receive::serve;
 pub use report::{
     ContributionReport, DeviceReport, FeatureReport, PackageReport, Picture, RegionReport, RemarkReport, Report, ResultError,
     ResultInfo, RiskReport,
 };
+pub use peer::{SendError, Target, echo};
+pub use receive::{Door, ServeError, serve};
 pub use rtstruct::{Contour, Structure, rasterize, read_structures};
 pub use seg::{SegError, SegInfo, write_seg};
+pub use pixels::{PixelFault, stored_values};
+pub use rules::{ChooseRule, Pattern, Phase, SeriesRules};
+pub use scan::{find_files, scan_headers};
 pub use seg_read::{Segment, read_seg};
-pub use send::{Delivery, SendError, Target, echo, send};
+pub use send::{CommitAnswer, Delivery, commit, report_commitment, send};
 pub use series::{Note, PlannedSlice, SeriesPlan, plan_series};
 pub use series_error::SeriesError;
-pub use sink::{AssociationEnd, Config, HowEnded, Received, Rejection, Sink, StoreFailure};
 pub use source::ObjectFile;
 pub use sr::write_sr;
+pub use sink::{AssociationEnd, Commitment, HowEnded, Received, Recorded, Rejection, Sink, StoreFailure};
+pub use tls::{ClientCertificate, Tls, TlsConfig, TlsError};
 pub use write::{PatientInfo, phantom_series};
 
 /// Transfer syntaxes, by UID (PS3.5 annex A).
@@ -78,12 +110,14 @@ pub mod syntax {
     pub const EXPLICIT_LE: &str = "1.2.840.10008.1.2.1";
     /// Deflated explicit VR little endian.
     pub const DEFLATED: &str = "1.2.840.10008.1.2.1.99";
-    /// Explicit VR big endian (retired; headers are read, pixels are not).
+    /// Explicit VR big endian (retired; files are read, objects in it are not accepted).
     pub const EXPLICIT_BE: &str = "1.2.840.10008.1.2.2";
     /// JPEG lossless, process 14.
     pub const JPEG_LOSSLESS: &str = "1.2.840.10008.1.2.4.57";
     /// JPEG lossless, process 14, selection value 1.
     pub const JPEG_LOSSLESS_SV1: &str = "1.2.840.10008.1.2.4.70";
+    /// JPEG-LS, lossless.
+    pub const JPEG_LS_LOSSLESS: &str = "1.2.840.10008.1.2.4.80";
     /// RLE lossless.
     pub const RLE: &str = "1.2.840.10008.1.2.5";
     /// JPEG 2000, lossless only.
@@ -97,25 +131,38 @@ pub mod syntax {
     /// High-throughput JPEG 2000 with RPCL order, lossless only.
     pub const HTJ2K_RPCL: &str = "1.2.840.10008.1.2.4.202";
 
+    /// For commands without objects: commitment and verification.
+    pub const PLAIN: [&str; 2] = [EXPLICIT_LE, IMPLICIT_LE];
+
     /// What the receiver accepts and the decoder decodes, in order of preference: cheapest to decode first.
-    pub const ACCEPTED: [&str; 10] = [
+    pub const ACCEPTED: [&str; 11] = [
         EXPLICIT_LE,
         IMPLICIT_LE,
         RLE,
         JPEG_LOSSLESS_SV1,
         JPEG_LOSSLESS,
+        JPEG_LS_LOSSLESS,
         HTJ2K_LOSSLESS,
         HTJ2K_RPCL,
         J2K_LOSSLESS,
         J2K,
         DEFLATED,
     ];
+
+    /// Whether pixels of files in a transfer syntax are read: what is accepted, and the retired big endian syntax.
+    pub fn is_decoded(uid: &str) -> bool {
+        ACCEPTED.contains(&uid) || uid == EXPLICIT_BE
+    }
 }
 
 /// SOP classes, by UID (PS3.4 annex B).
 pub mod sop_class {
     /// Verification (C-ECHO).
     pub const VERIFICATION: &str = "1.2.840.10008.1.1";
+    /// Storage Commitment Push Model.
+    pub const STORAGE_COMMITMENT: &str = "1.2.840.10008.1.20.1";
+    /// The one instance of Storage Commitment Push Model.
+    pub const STORAGE_COMMITMENT_INSTANCE: &str = "1.2.840.10008.1.20.1.1";
     /// CT Image Storage.
     pub const CT: &str = "1.2.840.10008.5.1.4.1.1.2";
     /// Enhanced CT Image Storage.
@@ -134,6 +181,8 @@ pub mod sop_class {
     pub const DIRECTORY: &str = "1.2.840.10008.1.3.10";
     /// Label Map Segmentation Storage.
     pub const LABEL_MAP_SEGMENTATION: &str = "1.2.840.10008.5.1.4.1.1.66.7";
+    /// What is analysed: UID, name.
+    pub const ANALYSED: [(&str, &str); 2] = [(CT, "CT Image Storage"), (ENHANCED_CT, "Enhanced CT Image Storage")];
     /// Every storage SOP class of the standard begins so.
     pub const STORAGE_PREFIX: &str = "1.2.840.10008.5.1.4.1.1.";
 }

@@ -1,6 +1,6 @@
 //! File meta groups (PS3.10) that this box writes, and what it says about itself on associations.
 
-use super::{AeTitle, Header};
+use super::AeTitle;
 use dicom_ul::pdu::UserVariableItem;
 
 /// Implementation Class UID of metwatch, `derive_uid(&[b"metwatch implementation class"])`.
@@ -9,12 +9,7 @@ pub const IMPLEMENTATION_CLASS_UID: &str = "2.25.2595276533970820708333106731722
 pub const IMPLEMENTATION_VERSION: &str =
     concat!("METWATCH_", env!("CARGO_PKG_VERSION_MAJOR"), env!("CARGO_PKG_VERSION_MINOR"));
 
-/// Preamble, `DICM` and a file meta group in front of a data set, whose bytes stay as they are.
-pub fn with_file_meta(data_set: &[u8], header: &Header, source: &AeTitle) -> Vec<u8> {
-    file(data_set, &header.sop_class_uid, header.sop_instance_uid.as_str(), &header.transfer_syntax, Some(source))
-}
-
-/// A Part 10 file of a data set.
+/// A Part 10 file of a data set, whose bytes stay as they are: preamble, `DICM`, file meta group, data set.
 pub fn file(
     data_set: &[u8],
     sop_class: &str,

@@ -7,6 +7,7 @@ use crate::volume::{LabelMap, Region};
 use crate::{DISCLAIMER, Explain};
 use dicom_core::VR;
 use dicom_dictionary_std::tags;
+use std::collections::BTreeSet;
 
 /// What the writer cannot know from labels and slices. Dates come from the caller: this file reads no clock.
 #[derive(Debug, Clone)]
@@ -184,7 +185,9 @@ impl Uids {
 
 /// Patient, study, frame of reference and the references to the source series.
 fn source_attributes(plan: &SeriesPlan, uids: &Uids) -> DataSet {
-    let instances = plan.slices.iter().map(|s| reference(&s.header)).collect();
+    // The frames of an Enhanced CT object are one instance.
+    let mut seen = BTreeSet::new();
+    let instances = plan.slices.iter().filter(|s| seen.insert(s.index)).map(|s| reference(&s.header)).collect();
     let series = DataSet::default()
         .text(tags::SERIES_INSTANCE_UID, &uids.source.series)
         .items(tags::REFERENCED_INSTANCE_SEQUENCE, instances);
@@ -274,7 +277,11 @@ fn frame_item((segment, k): Frame, plan: &SeriesPlan) -> DataSet {
     // The plane's own slice; when planes were resampled it is still the nearest one, but no longer pixel for pixel.
     let preserved = if plan.resampled { "NO" } else { "YES" };
     let purpose = code(("121322", "DCM", "Source image for image processing operation"));
-    let source = plan.slices.get(k).map(|s| reference(&s.header)).unwrap_or_default();
+    let source = plan.slices.get(k).map(|s| match s.header.sop_class_uid.as_str() {
+        sop_class::ENHANCED_CT => reference(&s.header).text(tags::REFERENCED_FRAME_NUMBER, &(s.frame + 1).to_string()),
+        _ => reference(&s.header),
+    });
+    let source = source.unwrap_or_default();
     let source = source
         .text(tags::SPATIAL_LOCATIONS_PRESERVED, preserved)
         .item(tags::PURPOSE_OF_REFERENCE_CODE_SEQUENCE, purpose);

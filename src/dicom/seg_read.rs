@@ -4,7 +4,7 @@ use super::items::{Item, read_items};
 use super::pixels::decode_frame;
 use super::rtstruct::{check_frame_of_reference, check_grid, check_steps};
 use super::walker::PixelSpan;
-use super::{Identifier, MaskError, Object, PixelFormat, parse_object, sop_class, syntax};
+use super::{Identifier, MaskError, Object, PixelFormat, parse_object, rle, sop_class, syntax};
 use crate::volume::Geometry;
 use dicom_dictionary_std::tags;
 use ndarray::Array3;
@@ -337,14 +337,12 @@ fn frame_bytes<'a>(object: &'a Object<'_>, index: usize, pixels: usize) -> Optio
                     flate2::read::DeflateDecoder::new(&frame[..]).take(length as u64).read_to_end(&mut bytes).ok()?;
                     Some(whole(Cow::Owned(bytes)))
                 }
-                syntax::RLE if format.bits_allocated == 1 => {
-                    Some(whole(Cow::Owned(decode_frame(&frame, format, syntax::RLE, length, 1)?)))
-                }
+                syntax::RLE if format.bits_allocated == 1 => Some(whole(Cow::Owned(rle::decode(&frame, length, 1)?))),
                 other => {
                     // The decoder knows no single bits, but gives each of them a byte when it is told so.
                     let bytes_allocated = format.bits_allocated.div_ceil(8);
                     let format = PixelFormat { bits_allocated: bytes_allocated * 8, ..format.clone() };
-                    let bytes = Cow::Owned(decode_frame(&frame, &format, other, pixels, usize::from(bytes_allocated))?);
+                    let bytes = Cow::Owned(decode_frame(&frame, &format, other)?);
                     Some(FrameBytes { byte_a_pixel: true, ..whole(bytes) })
                 }
             }

@@ -1,37 +1,18 @@
-//! The storage SCU: delivers objects to another node, as a scanner or an archive would.
+//! The storage and commitment SCU: delivers objects to another node, as a scanner or an archive would, asks it to keep them
+//! safe, and reports to those who asked us.
 
-use super::dimse::{Command, field};
-use super::link::{Incoming, Link, LinkError};
-use super::{AeTitle, DicomError, parse_object, part10, sop_class, syntax};
-use crate::Explain;
-use dicom_ul::pdu::{
-    AssociationRQ, Pdu, PresentationContextProposed, PresentationContextResultReason as ContextReason, UserVariableItem,
-};
-use std::collections::BTreeMap;
+use super::commitment::{CommitReport, CommitRequest};
+use super::dimse::{Command, field, status};
+use super::link::LinkError;
+use super::negotiate::CONTEXTS_MAX;
+use super::peer::{Peer, Proposal, SendError, Target, answered};
+use super::{DicomError, implicit, parse_object, sop_class, syntax};
+use std::borrow::Cow;
 use std::io;
-use std::net::{TcpStream, ToSocketAddrs};
 use std::time::{Duration, Instant};
 
-const CONNECT: Duration = Duration::from_secs(10);
-/// How long a peer may think about one object.
-const ANSWER: Duration = Duration::from_secs(60);
-const CONTEXTS_MAX: usize = 128;
-const PDU_MAX: u32 = 131_072;
 /// Media Storage Directory: an index of files, not an object to store.
 const DICOMDIR: &str = "1.2.840.10008.1.3.10";
-
-/// Where to send.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Target {
-    /// AE title that is called.
-    pub ae_title: AeTitle,
-    /// Host name or address.
-    pub host: String,
-    /// TCP port.
-    pub port: u16,
-    /// AE title that calls: ours.
-    pub calling_ae: AeTitle,
-}
 
 /// What became of one object.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,6 +27,11 @@ pub enum Delivery {
         status: u16,
         /// Its comment.
         comment: String,
+    },
+    /// The peer takes no such objects.
+    NotAccepted {
+        /// Which.
+        why: String,
     },
     /// The file is no object that is sent: not DICOM, or a DICOMDIR.
     Skipped {
@@ -67,105 +53,35 @@ impl Delivery {
 
     /// True when the peer should have it and has not.
     pub fn is_failure(&self) -> bool {
-        matches!(self, Self::Refused { .. } | Self::NotSent { .. })
-    }
-}
-
-/// Why nothing could be sent.
-#[derive(Debug, thiserror::Error)]
-pub enum SendError {
-    /// No address or no connection.
-    #[error("no connection to {host}:{port}")]
-    Connect {
-        /// Host.
-        host: String,
-        /// Port.
-        port: u16,
-        /// What the network said.
-        source: io::Error,
-    },
-    /// A-ASSOCIATE-RJ.
-    #[error("{ae_title} refused the association: {reason}")]
-    Rejected {
-        /// Who.
-        ae_title: AeTitle,
-        /// Its reason.
-        reason: String,
-    },
-    /// C-ECHO was not answered with success.
-    #[error("{ae_title} did not answer C-ECHO with success: {why}")]
-    Echo {
-        /// Who.
-        ae_title: AeTitle,
-        /// What came instead.
-        why: String,
-    },
-    /// The connection failed while the association was made.
-    #[error("the association with {ae_title} was not established: {why}")]
-    Association {
-        /// With whom.
-        ae_title: AeTitle,
-        /// What happened.
-        why: String,
-    },
-}
-
-impl Explain for SendError {
-    fn code(&self) -> &'static str {
-        match self {
-            Self::Connect { .. } => "send.connect",
-            Self::Rejected { .. } => "send.rejected",
-            Self::Echo { .. } => "send.echo",
-            Self::Association { .. } => "send.association",
-        }
-    }
-
-    fn advice(&self) -> &'static str {
-        match self {
-            Self::Connect { .. } => "check host, port and firewall, and that the other node runs",
-            Self::Rejected { .. } => "enter our AE title and address at the other node, and check its AE title here",
-            Self::Echo { .. } | Self::Association { .. } => "look into the log of the other node",
-        }
-    }
-}
-
-/// Asks whether the node answers (C-ECHO); returns the round trip.
-pub fn echo(target: &Target) -> Result<Duration, SendError> {
-    let proposal = (sop_class::VERIFICATION.to_owned(), syntax::IMPLICIT_LE.to_owned());
-    let mut peer = Peer::connect(target, &[proposal])?;
-    let failed = |why: String| SendError::Echo { ae_title: target.ae_title.clone(), why };
-    let Some(context) = peer.accepted.values().next().copied() else {
-        return Err(failed("it does not offer it".into()));
-    };
-    let begun = Instant::now();
-    let answer = peer.ask(context, &Command::echo(1), None).map_err(|e| failed(e.to_string()))?;
-    peer.release();
-    match answer.status() {
-        Some(0) => Ok(begun.elapsed()),
-        status => Err(failed(format!("status {:#06x}", status.unwrap_or(0xFFFF)))),
+        matches!(self, Self::Refused { .. } | Self::NotAccepted { .. } | Self::NotSent { .. })
     }
 }
 
 /// Sends `count` objects over one association. `load` gives the Part 10 bytes of each (called twice: to see which
 /// presentation contexts are needed, then to send); `progress` hears (objects done, what became of the last). The data sets go
-/// as they are: an object whose transfer syntax the peer does not accept is not sent.
+/// as they are, or in implicit VR where the peer takes nothing else (PS3.5 10.1); compressed ones are not decompressed.
 pub fn send(
     count: usize,
     load: &dyn Fn(usize) -> io::Result<Vec<u8>>,
     target: &Target,
     progress: &mut dyn FnMut(usize, &Delivery),
 ) -> Result<Vec<Delivery>, SendError> {
-    let mut kinds: Vec<(String, String)> = Vec::new();
+    let mut proposals: Vec<Proposal> = Vec::new();
     for index in 0..count {
-        let Some(kind) = load(index).ok().and_then(|bytes| parse_object(&bytes).ok().map(|o| kind_of(&o.header)))
+        let Some((class, own)) =
+            load(index).ok().and_then(|bytes| parse_object(&bytes).ok().map(|o| kind_of(&o.header)))
         else {
             continue;
         };
-        if kind.0 != DICOMDIR && !kinds.contains(&kind) && kinds.len() < CONTEXTS_MAX {
-            kinds.push(kind);
+        let fallback = (own == syntax::EXPLICIT_LE).then(|| syntax::IMPLICIT_LE.to_owned());
+        for one in [own].into_iter().chain(fallback) {
+            let proposal = Proposal { class: class.clone(), syntaxes: vec![one], as_scp: false };
+            if class != DICOMDIR && !proposals.contains(&proposal) && proposals.len() < CONTEXTS_MAX {
+                proposals.push(proposal);
+            }
         }
     }
-    let mut peer = if kinds.is_empty() { None } else { Some(Peer::connect(target, &kinds)?) };
+    let mut peer = if proposals.is_empty() { None } else { Some(Peer::connect(target, &proposals)?) };
     let mut deliveries: Vec<Delivery> = Vec::with_capacity(count);
     let mut broken: Option<String> = None;
     for index in 0..count {
@@ -212,17 +128,23 @@ fn deliver(
         Err(error) => return Ok(Delivery::NotSent { why: error.to_string() }),
     };
     let Some(peer) = peer else { return Ok(Delivery::NotSent { why: "the file changed".into() }) };
-    let Some(context) = peer.accepted.get(&kind_of(&object.header)).copied() else {
-        let why = format!(
-            "the peer does not accept this kind of object in transfer syntax {}",
-            object.header.transfer_syntax
-        );
-        return Ok(Delivery::NotSent { why });
+    let (class, own) = kind_of(&object.header);
+    let accepted = |syntax: &str| peer.accepted.get(&(class.clone(), syntax.to_owned())).copied();
+    let stored = data_set_as_stored(&bytes, &object);
+    let (context, data_set) = match (accepted(&own), accepted(syntax::IMPLICIT_LE)) {
+        (Some(context), _) => (context, Cow::Borrowed(stored)),
+        (None, Some(context)) if own == syntax::EXPLICIT_LE => match implicit::from_explicit(stored) {
+            Ok(data_set) => (context, Cow::Owned(data_set)),
+            Err(error) => return Ok(Delivery::NotSent { why: error.to_string() }),
+        },
+        _ => {
+            let why = format!("the peer does not accept objects of SOP class {class} in transfer syntax {own}");
+            return Ok(Delivery::NotAccepted { why });
+        }
     };
     let instance = object.header.sop_instance_uid.as_str();
-    let command = Command::store((index % 0xFFFF) as u16 + 1, &object.header.sop_class_uid, instance);
-    let data_set = data_set_as_stored(&bytes, &object);
-    let answer = peer.ask(context, &command, Some(data_set))?;
+    let command = Command::store((index % 0xFFFF) as u16 + 1, &class, instance);
+    let answer = peer.ask(context, &command, Some(&data_set))?;
     Ok(match answer.status().unwrap_or(0xFFFF) {
         0 => Delivery::Stored,
         status @ (0x0001 | 0x0107 | 0x0116 | 0xB000..=0xBFFF) => Delivery::Warning(status),
@@ -233,115 +155,83 @@ fn deliver(
 /// The data set's bytes in the file: a deflated one stays deflated.
 fn data_set_as_stored<'a>(bytes: &'a [u8], object: &'a super::Object<'_>) -> &'a [u8] {
     match &object.data_set {
-        std::borrow::Cow::Borrowed(data_set) => data_set,
-        std::borrow::Cow::Owned(_) => super::header::data_set_of(bytes),
+        Cow::Borrowed(data_set) => data_set,
+        Cow::Owned(_) => super::header::data_set_of(bytes),
     }
 }
 
-/// An association that this side opened.
-struct Peer {
-    link: Link,
-    accepted: BTreeMap<(String, String), u8>,
-    pdu_max: u32,
+/// What a request for commitment led to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CommitAnswer {
+    /// The node took the request; its report will come over an association that it opens.
+    Later,
+    /// The report came over the same association.
+    Reported(CommitReport),
 }
 
-impl Peer {
-    fn connect(target: &Target, kinds: &[(String, String)]) -> Result<Self, SendError> {
-        let refused = |source| SendError::Connect { host: target.host.clone(), port: target.port, source };
-        let stream = dial(target).map_err(refused)?;
-        let mut link = Link::new(stream, ANSWER, PDU_MAX).map_err(refused)?;
-        let failed = |why: String| SendError::Association { ae_title: target.ae_title.clone(), why };
-        link.send(&Pdu::AssociationRQ(request(target, kinds))).map_err(|e| failed(e.to_string()))?;
-        let answer = match link.receive(Some(Instant::now() + ANSWER), &|| false).map_err(|e| failed(e.to_string()))? {
-            Incoming::Control(pdu) => *pdu,
-            _ => return Err(failed("data instead of an answer".into())),
-        };
-        match answer {
-            Pdu::AssociationAC(answer) => {
-                let accepted = answer.presentation_contexts.iter().filter(|c| c.reason == ContextReason::Acceptance);
-                let accepted =
-                    accepted.filter_map(|c| Some((kinds.get(usize::from(c.id / 2))?.clone(), c.id))).collect();
-                let pdu_max = answer.user_variables.iter().find_map(|v| match v {
-                    UserVariableItem::MaxLength(0) => Some(PDU_MAX),
-                    UserVariableItem::MaxLength(length) => Some((*length).min(PDU_MAX)),
-                    _ => None,
-                });
-                Ok(Self { link, accepted, pdu_max: pdu_max.unwrap_or(16_384) })
+/// Requests storage commitment (N-ACTION) and waits up to `wait` for a report over the same association.
+pub fn commit(target: &Target, request: &CommitRequest, wait: Duration) -> Result<CommitAnswer, SendError> {
+    let (mut peer, context, syntax) = commitment_peer(target, false)?;
+    let data_set = request.to_bytes(&syntax);
+    let deadline = Instant::now() + wait;
+    let mut reported = None;
+    // A node may report before it answers the request.
+    let command = Command::request_commitment(1);
+    let mut answer = peer.tell(context, &command, Some(&data_set)).map(|()| None);
+    while let Ok(None) = answer {
+        answer = peer.hear(Instant::now() + super::peer::ANSWER).and_then(|(at, heard, data)| {
+            let is_answer = heard.field() == Some(field::ACTION | field::RESPONSE);
+            if !is_answer {
+                reported = confirm(&mut peer, (at, &syntax), request, &heard, &data)?.or(reported.take());
             }
-            Pdu::AssociationRJ(reason) => {
-                Err(SendError::Rejected { ae_title: target.ae_title.clone(), reason: reason.source.to_string() })
-            }
-            other => Err(failed(format!("an unexpected PDU: {}", other.short_description()))),
-        }
+            Ok(is_answer.then_some(heard))
+        });
     }
-
-    /// Sends a request and waits for its response.
-    fn ask(&mut self, context: u8, command: &Command, data_set: Option<&[u8]>) -> Result<Command, LinkError> {
-        self.link.send_data(context, true, &command.to_bytes(), self.pdu_max)?;
-        if let Some(data_set) = data_set {
-            self.link.send_data(context, false, data_set, self.pdu_max)?;
-        }
-        let deadline = Some(Instant::now() + ANSWER);
-        let mut bytes = Vec::new();
-        loop {
-            match self.link.receive(deadline, &|| false)? {
-                Incoming::Data(pdvs) => {
-                    for pdv in pdvs.into_iter().filter(|pdv| pdv.command) {
-                        bytes.extend_from_slice(&self.link.body()[pdv.range]);
-                        if bytes.len() > super::dimse::COMMAND_BYTES_MAX {
-                            return Err(LinkError::Pdu("a command set that is too long".into()));
-                        }
-                        if pdv.last {
-                            let answer =
-                                Command::parse(&bytes).ok_or_else(|| LinkError::Pdu("a damaged response".into()))?;
-                            let ours = answer.responded_id() == command.message_id();
-                            if ours && answer.field() == command.field().map(|f| f | field::RESPONSE) {
-                                return Ok(answer);
-                            }
-                            bytes.clear();
-                        }
-                    }
-                }
-                Incoming::Control(pdu) => {
-                    return Err(LinkError::Pdu(format!("the peer ended it: {}", pdu.short_description())));
-                }
-                Incoming::Stopped => return Err(LinkError::Closed),
-            }
-        }
+    let answer = answer.and_then(|a| a.ok_or(LinkError::Closed));
+    answered(target, "N-ACTION", answer)?;
+    while reported.is_none() && Instant::now() < deadline {
+        let Ok((at, heard, data)) = peer.hear(deadline) else { break };
+        let Ok(report) = confirm(&mut peer, (at, &syntax), request, &heard, &data) else { break };
+        reported = report;
     }
-
-    fn release(mut self) {
-        if self.link.send(&Pdu::ReleaseRQ).is_ok() {
-            let _ = self.link.receive(Some(Instant::now() + Duration::from_secs(5)), &|| false);
-        }
-        self.link.close();
-    }
+    peer.release();
+    Ok(reported.map_or(CommitAnswer::Later, CommitAnswer::Reported))
 }
 
-fn dial(target: &Target) -> io::Result<TcpStream> {
-    let mut last = io::Error::new(io::ErrorKind::NotFound, "the host has no address");
-    for address in (target.host.as_str(), target.port).to_socket_addrs()? {
-        match TcpStream::connect_timeout(&address, CONNECT) {
-            Ok(stream) => return Ok(stream),
-            Err(error) => last = error,
-        }
+/// Answers what comes while a report is awaited; the report, if it is one on this request.
+fn confirm(
+    peer: &mut Peer,
+    (context, syntax): (u8, &str),
+    request: &CommitRequest,
+    heard: &Command,
+    data: &[u8],
+) -> Result<Option<CommitReport>, LinkError> {
+    if heard.field().is_none_or(|f| f & field::RESPONSE != 0) {
+        return Ok(None);
     }
-    Err(last)
+    if heard.field() != Some(field::EVENT_REPORT) {
+        let refusal = heard.response(status::UNRECOGNIZED_OPERATION, "");
+        return peer.tell(context, &refusal, None).map(|()| None);
+    }
+    let report = CommitReport::parse(data, syntax).filter(|r| r.transaction_uid == request.transaction_uid);
+    let status = if report.is_some() { status::SUCCESS } else { status::INVALID_ARGUMENT };
+    peer.tell(context, &heard.response(status, ""), None).map(|()| report)
 }
 
-/// Context ids are 1, 3, 5, ...: id / 2 is the index into `kinds`.
-fn request(target: &Target, kinds: &[(String, String)]) -> AssociationRQ {
-    let context = |(index, (class, syntax)): (usize, &(String, String))| PresentationContextProposed {
-        id: (index * 2 + 1) as u8,
-        abstract_syntax: class.clone(),
-        transfer_syntaxes: vec![syntax.clone()],
-    };
-    AssociationRQ {
-        protocol_version: 1,
-        calling_ae_title: target.calling_ae.as_str().into(),
-        called_ae_title: target.ae_title.as_str().into(),
-        application_context_name: "1.2.840.10008.3.1.1.1".into(),
-        presentation_contexts: kinds.iter().take(CONTEXTS_MAX).enumerate().map(context).collect(),
-        user_variables: part10::our_user_variables(PDU_MAX),
+/// Reports on a commitment that the target requested (N-EVENT-REPORT); `Ok` when it confirmed.
+pub fn report_commitment(target: &Target, report: &CommitReport) -> Result<(), SendError> {
+    let (mut peer, context, syntax) = commitment_peer(target, true)?;
+    let command = Command::report_commitment(1, report.event_type());
+    let answer = peer.ask(context, &command, Some(&report.to_bytes(&syntax)));
+    answered(target, "N-EVENT-REPORT", answer)?;
+    peer.release();
+    Ok(())
+}
+
+fn commitment_peer(target: &Target, as_scp: bool) -> Result<(Peer, u8, String), SendError> {
+    let peer = Peer::connect(target, &[Proposal { as_scp, ..Proposal::plain(sop_class::STORAGE_COMMITMENT) }])?;
+    match peer.accepted.iter().next().map(|((_, syntax), context)| (*context, syntax.clone())) {
+        Some((context, syntax)) => Ok((peer, context, syntax)),
+        None => Err(SendError::NotOffered { ae_title: target.ae_title.clone(), what: "storage commitment" }),
     }
 }

@@ -1,10 +1,13 @@
 //! A verdict on a set of headers: a plan for one volume, with notes and refusals, or the reason why there is none
 //! (dicom.md section 3).
 
-use super::{Header, Identifier, SeriesError, sop_class, syntax};
+use super::frames::slice_headers;
+use super::{Header, Identifier, SeriesError, SeriesRules, sop_class, syntax};
 use crate::Explain;
 use crate::volume::Geometry;
+use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 /// Fewest slices of a volume.
 pub const SLICES_MIN: usize = 20;
@@ -20,6 +23,12 @@ pub const TILT_DEG_MAX: f64 = 30.0;
 const SIDESTEP_MM_MAX: f64 = 2.0;
 /// Sidestep from which on slices are resampled by true position, mm.
 const SIDESTEP_MM_MIN: f64 = 0.1;
+
+/// Fewest slices of equal spacing that are a way of scanning and not an accident.
+const RUN_SLICES_MIN: usize = 5;
+
+/// Least cosine between the normal and the patient's long axis: what is steeper is a coronal or sagittal reformat.
+const AXIAL_COSINE_MIN: f64 = 0.7;
 
 /// Something that a reader of the result should know: a stable code and a sentence without patient data.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,7 +50,9 @@ impl Note {
 pub struct PlannedSlice {
     /// Index into the headers that were given to [`plan_series`]; [`super::assemble_volume`] loads by it.
     pub index: usize,
-    /// Its header.
+    /// Frame of the object, from 0; 0 for classic objects.
+    pub frame: usize,
+    /// Its header; for Enhanced CT what the object and the frame say together.
     pub header: Header,
     /// Projection of its position on the normal, mm.
     pub along_normal_mm: f64,
@@ -63,41 +74,51 @@ pub struct SeriesPlan {
 }
 
 /// Decides what a set of headers is. All of one patient; localizers, derived images and the like are left out with a note.
+/// The limits are those of [`SeriesRules::default`].
 pub fn plan_series(headers: &[Header]) -> Result<SeriesPlan, SeriesError> {
     let mut notes = Vec::new();
-    check_one_patient(headers, &mut notes)?;
-    let unique = without_repeats(headers, &mut notes);
-    let usable = usable_images(headers, unique, &mut notes)?;
-    for &index in &usable {
-        check_cosines(index, &headers[index])?;
+    let plan = plan_by(headers, &SeriesRules::default(), &mut notes)?;
+    Ok(SeriesPlan { notes: [notes, plan.notes].concat(), ..plan })
+}
+
+/// [`plan_series`] by the rules of a site. `notes` gets what was noticed before a stack was chosen, also when it ends in an error.
+pub(super) fn plan_by(
+    headers: &[Header],
+    rules: &SeriesRules,
+    notes: &mut Vec<Note>,
+) -> Result<SeriesPlan, SeriesError> {
+    check_one_patient(headers, notes)?;
+    let unique = without_repeats(headers, notes);
+    let images = usable_images(headers, unique, notes)?;
+    for image in &images {
+        check_cosines(image)?;
     }
-    let stacks = split_stacks(headers, usable);
+    let stacks = split_stacks(images);
     let sizes: Vec<usize> = stacks.iter().map(Vec::len).collect();
     let mut plans = Vec::new();
     let mut errors = Vec::new();
     for stack in stacks {
         let size = stack.len();
-        match plan_stack(headers, stack) {
-            Ok(plan) => plans.push(plan),
+        match plan_stack(stack, rules) {
+            Ok(plan) => plans.push((size, plan)),
             Err(error) => errors.push((size, error)),
         }
     }
     // Of several volumes that can be made, the only one that may be analyzed is meant.
-    if plans.iter().filter(|p| p.refusals.is_empty()).count() == 1 {
-        plans.retain(|p| p.refusals.is_empty());
+    if plans.iter().filter(|(_, p)| p.refusals.is_empty()).count() == 1 {
+        plans.retain(|(_, p)| p.refusals.is_empty());
     }
     let all: usize = sizes.iter().sum();
     let largest_error = errors.into_iter().max_by_key(|(size, _)| *size);
     match (plans.len(), largest_error) {
         (1, _) => {
-            let mut plan = plans.remove(0);
-            let left_out = all - plan.slices.len();
+            let (size, plan) = plans.remove(0);
+            let left_out = all - size;
             if left_out > 0 {
                 let sentence = format!("{left_out} slices of other stacks in the series were left out");
                 notes.push(Note::new("series.stacks-left-out", sentence));
             }
-            notes.append(&mut plan.notes);
-            Ok(SeriesPlan { notes, ..plan })
+            Ok(plan)
         }
         (0, None) => Err(SeriesError::Empty),
         // The reason of the stack that is nearly all of the series is the reason.
@@ -108,6 +129,13 @@ pub fn plan_series(headers: &[Header]) -> Result<SeriesPlan, SeriesError> {
             Err(SeriesError::SeveralStacks { count: sizes.len(), sizes: listed })
         }
     }
+}
+
+/// A slice before it has a place: an object, or a frame of one.
+struct Image<'a> {
+    index: usize,
+    frame: usize,
+    header: Cow<'a, Header>,
 }
 
 fn check_one_patient(headers: &[Header], notes: &mut Vec<Note>) -> Result<(), SeriesError> {
@@ -156,13 +184,29 @@ fn without_repeats(headers: &[Header], notes: &mut Vec<Note>) -> Vec<usize> {
     unique
 }
 
-/// Why an object is not a slice of a CT volume, if it is none.
+/// What Image Type says of images that were computed from the slices of a volume instead of being them.
+const DERIVED_WORDS: [&str; 14] = [
+    "MPR",
+    "MIP",
+    "MINIP",
+    "SCREEN SAVE",
+    "SCREENSHOT",
+    "PROJECTION",
+    "VOLUME RENDERING",
+    "VRT",
+    "CPR",
+    "REFORMATTED",
+    "PERFUSION",
+    "SUBTRACT",
+    "MAT_DECOMP",
+    "CSA RESAMPLED",
+];
+
+/// Why an object or frame is not a slice of a CT volume, if it is none.
 fn unusable(h: &Header) -> Option<SeriesError> {
     let has = |word: &str| h.image_type.iter().any(|t| t.to_uppercase().contains(word));
-    if h.sop_class_uid == sop_class::ENHANCED_CT {
-        return Some(SeriesError::Enhanced);
-    }
-    if h.modality != "CT" || (h.sop_class_uid != sop_class::CT && !h.sop_class_uid.is_empty()) {
+    let class = [sop_class::CT, sop_class::ENHANCED_CT, ""].contains(&h.sop_class_uid.as_str());
+    if h.modality != "CT" || !class {
         let modality =
             if h.modality == "CT" { "of an object class other than CT Image".into() } else { h.modality.clone() };
         return Some(SeriesError::NotCt {
@@ -172,10 +216,12 @@ fn unusable(h: &Header) -> Option<SeriesError> {
     if has("LOCALIZER") || has("SCOUT") {
         return Some(SeriesError::Localizer);
     }
-    let derived =
-        ["MPR", "MIP", "SCREEN SAVE", "SCREENSHOT", "PROJECTION", "VOLUME RENDERING", "VRT", "CPR", "REFORMATTED"];
-    if h.image_type.first().is_some_and(|t| t == "DERIVED") && derived.iter().any(|word| has(word)) {
+    if h.image_type.first().is_some_and(|t| t == "DERIVED") && DERIVED_WORDS.iter().any(|word| has(word)) {
         return Some(SeriesError::Derived);
+    }
+    // An object whose frames are described was cut into them before it came here.
+    if h.sop_class_uid == sop_class::ENHANCED_CT && h.pixels.frames != 1 {
+        return Some(SeriesError::Enhanced);
     }
     if h.position_mm.is_none()
         || h.row_cosines.is_none()
@@ -189,10 +235,10 @@ fn unusable(h: &Header) -> Option<SeriesError> {
     if p.samples != 1 || p.photometric != "MONOCHROME2" || !bits || !one_frame {
         return Some(SeriesError::PixelFormat);
     }
-    if h.lossy || lossy_syntax(&h.transfer_syntax) {
+    if lossy_syntax(&h.transfer_syntax) {
         return Some(SeriesError::Lossy);
     }
-    if !syntax::ACCEPTED.contains(&h.transfer_syntax.as_str()) {
+    if !syntax::is_decoded(&h.transfer_syntax) {
         return Some(SeriesError::Codec(h.transfer_syntax.clone()));
     }
     None
@@ -206,13 +252,19 @@ fn lossy_syntax(uid: &str) -> bool {
 }
 
 /// Leaves out what is no slice; when nothing remains, the most frequent reason is the error.
-fn usable_images(headers: &[Header], unique: Vec<usize>, notes: &mut Vec<Note>) -> Result<Vec<usize>, SeriesError> {
+fn usable_images<'a>(
+    headers: &'a [Header],
+    unique: Vec<usize>,
+    notes: &mut Vec<Note>,
+) -> Result<Vec<Image<'a>>, SeriesError> {
     let mut reasons: BTreeMap<&'static str, (usize, SeriesError)> = BTreeMap::new();
     let mut usable = Vec::new();
     for index in unique {
-        match unusable(&headers[index]) {
-            None => usable.push(index),
-            Some(error) => reasons.entry(error.code()).or_insert((0, error)).0 += 1,
+        for (frame, header) in slice_headers(&headers[index]).into_iter().enumerate() {
+            match unusable(&header) {
+                None => usable.push(Image { index, frame, header }),
+                Some(error) => reasons.entry(error.code()).or_insert((0, error)).0 += 1,
+            }
         }
     }
     if usable.is_empty() {
@@ -220,7 +272,7 @@ fn usable_images(headers: &[Header], unique: Vec<usize>, notes: &mut Vec<Note>) 
         return Err(most.map_or(SeriesError::Empty, |(_, error)| error));
     }
     for (count, error) in reasons.values() {
-        notes.push(Note::new("series.objects-left-out", format!("{count} objects were left out: {error}")));
+        notes.push(Note::new("series.objects-left-out", format!("{count} images were left out: {error}")));
     }
     Ok(usable)
 }
@@ -238,7 +290,8 @@ fn unit(a: [f64; 3]) -> [f64; 3] {
     a.map(|v| v / length)
 }
 
-fn check_cosines(index: usize, h: &Header) -> Result<(), SeriesError> {
+fn check_cosines(image: &Image<'_>) -> Result<(), SeriesError> {
+    let (index, h) = (image.index, &image.header);
     let (Some(row), Some(column)) = (h.row_cosines, h.column_cosines) else { return Err(SeriesError::NoGeometry) };
     let off = (dot(row, row) - 1.0).abs().max((dot(column, column) - 1.0).abs()).max(dot(row, column).abs());
     if off > 2e-3 { Err(SeriesError::Cosines { index }) } else { Ok(()) }
@@ -272,62 +325,81 @@ fn along_normal(h: &Header) -> f64 {
     dot(cross(row, column), h.position_mm.unwrap_or_default())
 }
 
-/// Stacks by [`same_stack`]; where positions repeat within one, again by kernel, acquisition, thickness, phase and image type.
-fn split_stacks(headers: &[Header], usable: Vec<usize>) -> Vec<Vec<usize>> {
-    let mut stacks: Vec<Vec<usize>> = Vec::new();
-    for index in usable {
-        match stacks.iter_mut().find(|s| same_stack(&headers[s[0]], &headers[index])) {
-            Some(stack) => stack.push(index),
-            None => stacks.push(vec![index]),
+/// Stacks by [`same_stack`]; where positions repeat within one, again by kernel, acquisition, thickness, phase, image type and
+/// compression.
+fn split_stacks(images: Vec<Image<'_>>) -> Vec<Vec<Image<'_>>> {
+    let mut stacks: Vec<Vec<Image<'_>>> = Vec::new();
+    for image in images {
+        match stacks.iter_mut().find(|s| same_stack(&s[0].header, &image.header)) {
+            Some(stack) => stack.push(image),
+            None => stacks.push(vec![image]),
         }
     }
-    stacks
-        .into_iter()
-        .flat_map(|stack| if repeats(headers, &stack) == 0 { vec![stack] } else { by_kernel(headers, stack) })
-        .collect()
+    stacks.into_iter().flat_map(|stack| if repeats(&stack) == 0 { vec![stack] } else { by_kernel(stack) }).collect()
 }
 
-fn repeats(headers: &[Header], stack: &[usize]) -> usize {
-    let mut z: Vec<f64> = stack.iter().map(|i| along_normal(&headers[*i])).collect();
+fn repeats(stack: &[Image<'_>]) -> usize {
+    let mut z: Vec<f64> = stack.iter().map(|i| along_normal(&i.header)).collect();
     z.sort_by(f64::total_cmp);
     z.windows(2).filter(|w| w[1] - w[0] < 0.01).count()
 }
 
-fn by_kernel(headers: &[Header], stack: Vec<usize>) -> Vec<Vec<usize>> {
-    let mut parts: BTreeMap<_, Vec<usize>> = BTreeMap::new();
-    for index in stack {
-        let h = &headers[index];
+fn by_kernel(stack: Vec<Image<'_>>) -> Vec<Vec<Image<'_>>> {
+    let mut parts: BTreeMap<_, Vec<Image<'_>>> = BTreeMap::new();
+    for image in stack {
+        let h = &image.header;
         let thickness = h.slice_thickness_mm.map(|t| (t * 1000.0) as i64);
-        let key = (h.kernel.clone(), h.acquisition_number, thickness, h.temporal_position, h.image_type.clone());
-        parts.entry(key).or_default().push(index);
+        let kernel = (h.kernel.clone(), h.kvp.map(|kv| kv as i64), thickness);
+        let key = (kernel, h.acquisition_number, h.temporal_position, h.image_type.clone(), h.lossy);
+        parts.entry(key).or_default().push(image);
     }
     parts.into_values().collect()
 }
 
 /// The plan of one stack: spacing, tilt, HU, extent.
-fn plan_stack(headers: &[Header], stack: Vec<usize>) -> Result<SeriesPlan, SeriesError> {
-    let count = repeats(headers, &stack);
+fn plan_stack(stack: Vec<Image<'_>>, rules: &SeriesRules) -> Result<SeriesPlan, SeriesError> {
+    let count = repeats(&stack);
     if count > 0 {
         return Err(SeriesError::Duplicates { count });
     }
     if stack.len() < SLICES_MIN {
         return Err(SeriesError::TooFewSlices { count: stack.len() });
     }
-    for &index in &stack {
-        check_hu(index, &headers[index])?;
+    for image in &stack {
+        check_hu(image.index, &image.header)?;
     }
-    let place = |index: usize| PlannedSlice {
-        index,
-        header: headers[index].clone(),
-        along_normal_mm: along_normal(&headers[index]),
+    let place = |Image { index, frame, header }: Image<'_>| {
+        let along_normal_mm = along_normal(&header);
+        PlannedSlice { index, frame, header: header.into_owned(), along_normal_mm }
     };
     let mut slices: Vec<PlannedSlice> = stack.into_iter().map(place).collect();
     slices.sort_by(|a, b| a.along_normal_mm.total_cmp(&b.along_normal_mm));
+    if let Some(index) = slices.iter().position(|s| s.header.pixels.short) {
+        return Err(SeriesError::ShortPixels { index });
+    }
     let mut notes = Vec::new();
-    let jitter = check_spacing(&slices, &mut notes)?;
+    let jitter = match check_spacing(&slices, &mut notes) {
+        Err(variable @ SeriesError::VariableSpacing { .. }) => {
+            let run = only_run_to_analyze(&slices).ok_or(variable)?;
+            let sentence = format!(
+                "the slice distance changes within the series: only the {} of {} slices that are {:.2} mm apart and long enough were used",
+                run.len(),
+                slices.len(),
+                spacing_of(&slices[run.clone()])
+            );
+            notes.push(Note::new("series.run-taken", sentence));
+            slices = slices.drain(run).collect();
+            false
+        }
+        other => other?,
+    };
     let (geometry, sheared) = lay_grid(&slices, &mut notes)?;
     note_mixtures(&slices, &mut notes);
-    let refusals = judge(&slices, &geometry);
+    let mut refusals = judge(&slices, &geometry);
+    if slices.iter().any(|s| s.header.lossy) {
+        let lossy = Note::new("series.lossy", SeriesError::Lossy.to_string());
+        if rules.allow_lossy { &mut notes } else { &mut refusals }.push(lossy);
+    }
     Ok(SeriesPlan { slices, geometry, resampled: jitter || sheared, notes, refusals })
 }
 
@@ -370,6 +442,38 @@ fn check_spacing(slices: &[PlannedSlice], notes: &mut Vec<Note>) -> Result<bool,
         }
         _ => Err(SeriesError::VariableSpacing { min_mm, max_mm }),
     }
+}
+
+fn spacing_of(slices: &[PlannedSlice]) -> f64 {
+    match slices {
+        [first, .., last] => (last.along_normal_mm - first.along_normal_mm) / (slices.len() - 1) as f64,
+        _ => 0.0,
+    }
+}
+
+/// Of a stack whose spacing changes: the one regular run that may be analyzed by itself, if it is the only one. Whether the
+/// liver lies in it completely is seen after the segmentation, as in every volume.
+fn only_run_to_analyze(slices: &[PlannedSlice]) -> Option<Range<usize>> {
+    let gap = |i: usize| slices[i + 1].along_normal_mm - slices[i].along_normal_mm;
+    let mut runs = Vec::new();
+    let mut start = 0;
+    // A slice where the spacing changes belongs to the runs on both sides.
+    while start + 1 < slices.len() {
+        let usual = gap(start);
+        let same = |i: &usize| (gap(*i) - usual).abs() <= (0.01 * usual).max(0.01);
+        let last = (start..slices.len() - 1).take_while(same).last().unwrap_or(start) + 1;
+        runs.push(start..last + 1);
+        start = last;
+    }
+    // Two ways of scanning and at most one odd step between them; more pieces are a damaged stack.
+    if runs.len() > 3 || runs.iter().filter(|run| run.len() >= RUN_SLICES_MIN).count() != 2 {
+        return None;
+    }
+    runs.retain(|run| {
+        let spacing = spacing_of(&slices[run.clone()]);
+        run.len() >= SLICES_MIN && run.len() as f64 * spacing >= EXTENT_MM_MIN && spacing <= SLICE_MM_MAX
+    });
+    if runs.len() == 1 { runs.pop() } else { None }
 }
 
 /// The grid of the volume; true when slices have to be shifted in their planes onto it.
@@ -458,6 +562,13 @@ fn judge(slices: &[PlannedSlice], geometry: &Geometry) -> Vec<Note> {
         let sentence =
             format!("the slices are {thickest:.1} mm thick or apart, at most {SLICE_MM_MAX} mm can be analyzed");
         refusals.push(Note::new("series.thick-slices", sentence));
+    }
+    let upright = geometry.direction[2][2].abs();
+    if upright < AXIAL_COSINE_MIN {
+        let degrees = upright.min(1.0).acos().to_degrees();
+        let sentence =
+            format!("the slices are turned {degrees:.0} degrees from axial: a coronal, sagittal or oblique reformat");
+        refusals.push(Note::new("series.not-axial", sentence));
     }
     refusals
 }

@@ -15,8 +15,8 @@ pub enum SeriesError {
         /// Modality of the first object.
         modality: String,
     },
-    /// Enhanced multi-frame objects.
-    #[error("the series is an Enhanced CT multi-frame object, which this version does not read")]
+    /// Enhanced multi-frame objects without functional groups of each frame.
+    #[error("the Enhanced CT object does not describe each of its frames: nothing says where they lie")]
     Enhanced,
     /// Only scouts.
     #[error("the series holds localizers only: there is no volume in it")]
@@ -127,11 +127,13 @@ pub enum SeriesError {
         /// Slice, counted from 0 along the normal.
         index: usize,
     },
-    /// The decoder failed.
-    #[error("the compressed pixels of slice {index} are damaged")]
+    /// The decoder failed, or broke its limits of memory and time.
+    #[error("slice {index}: {why}")]
     Decode {
         /// Slice, counted from 0 along the normal.
         index: usize,
+        /// How the decoder ended.
+        why: String,
     },
     /// An object changed between planning and assembling.
     #[error("slice {index} changed while the volume was built")]
@@ -183,7 +185,7 @@ impl Explain for SeriesError {
             Self::NotCt { .. } | Self::Localizer | Self::Derived | Self::NoGeometry => {
                 "send the axial CT series of the abdomen, as the scanner reconstructed it"
             }
-            Self::Enhanced => "have the scanner send classic CT Image Storage objects",
+            Self::Enhanced => "send the object again, or have the scanner send classic CT Image Storage objects",
             Self::Lossy | Self::Codec(_) => "send the series without compression, or with a lossless one",
             Self::PixelFormat | Self::NoHu { .. } => "send the original reconstruction in Hounsfield units",
             Self::MixedPatients => "check the identity of every object at the sender, then send one patient at a time",

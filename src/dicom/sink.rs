@@ -1,54 +1,9 @@
-//! The receiver's configuration, and what it hands on: objects, refusals, the ends of associations.
+//! What the receiver hands on: objects, refusals, commitment, the ends of associations.
 
+use super::commitment::{CommitReport, CommitRequest};
 use super::dimse::status;
 use super::{AeTitle, Header, Identifier};
 use std::net::SocketAddr;
-
-/// The `[dicom]` part of the configuration.
-#[derive(Debug, Clone, PartialEq, serde::Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Config {
-    /// Our AE title; senders must call it.
-    pub ae_title: AeTitle,
-    /// Address and port to listen on.
-    pub listen: SocketAddr,
-    /// Calling AE titles that may send; empty means nobody.
-    pub allow: Vec<AeTitle>,
-    /// Associations at the same time.
-    pub associations_max: u16,
-    /// Longest PDU that we offer to receive, bytes (4096 to 1048576).
-    pub pdu_bytes_max: u32,
-    /// Largest object, MiB (at most 512).
-    pub object_mb_max: u32,
-    /// Objects that are just being received may take this much memory together, MiB.
-    pub memory_mb_max: u32,
-    /// An association must be established within this time, s.
-    pub establish_s: u32,
-    /// An association is aborted when nothing comes for this long, s.
-    pub idle_s: u32,
-    /// A series counts as complete when its associations are released and nothing arrived for this long (T1), s.
-    pub quiet_s: u32,
-    /// A series with a gap, or with an association still open, is announced as incomplete after this long (T2), s.
-    pub incomplete_s: u32,
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        Self {
-            ae_title: AeTitle::new("METWATCH").expect("a literal title"),
-            listen: SocketAddr::from(([127, 0, 0, 1], 11112)),
-            allow: Vec::new(),
-            associations_max: 16,
-            pdu_bytes_max: 131_072,
-            object_mb_max: 512,
-            memory_mb_max: 1024,
-            establish_s: 10,
-            idle_s: 30,
-            quiet_s: 10,
-            incomplete_s: 120,
-        }
-    }
-}
 
 /// An object as it was received.
 #[derive(Debug)]
@@ -76,6 +31,11 @@ impl StoreFailure {
     /// No room (0xA700): the sender tries again later.
     pub fn out_of_resources(sentence: impl Into<String>) -> Self {
         Self { status: status::OUT_OF_RESOURCES, sentence: sentence.into() }
+    }
+
+    /// A report on a transaction that was never requested (0x0115).
+    pub fn unknown_transaction() -> Self {
+        Self { status: status::INVALID_ARGUMENT, sentence: "this transaction was not requested from here".into() }
     }
 
     /// Our own fault (0x0110).
@@ -125,26 +85,52 @@ pub struct AssociationEnd {
     pub how: HowEnded,
 }
 
-/// Where objects go.
-pub trait Sink: Send + Sync {
-    /// Keeps an object. When this returns `Ok`, the object survives SIGKILL and power loss: the sender is told "success" next.
-    fn store(&self, object: Received) -> Result<(), StoreFailure>;
-    /// An object was refused before it reached [`Sink::store`].
-    fn rejected(&self, rejection: Rejection);
-    /// An association over which objects were stored (or tried) is over.
-    fn association_released(&self, end: AssociationEnd);
+/// A request for storage commitment as it came.
+#[derive(Debug, Clone)]
+pub struct Commitment {
+    /// What shall be kept.
+    pub request: CommitRequest,
+    /// Who asks.
+    pub calling_ae: AeTitle,
+    /// The title that it called.
+    pub called_ae: AeTitle,
+    /// Where it hears the report; `None`: over this association.
+    pub report_to: Option<SocketAddr>,
+    /// Whether that address speaks TLS.
+    pub report_tls: bool,
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// A commitment that was recorded: the report is durable before it is sent.
+#[derive(Debug, Clone)]
+pub struct Recorded {
+    /// Names the record towards [`Sink::commitment_reported`].
+    pub id: String,
+    /// The answer.
+    pub report: CommitReport,
+}
 
-    #[test]
-    fn a_misspelt_key_of_the_configuration_is_an_error() {
-        let good = "ae_title = \"BOX\"\nlisten = \"0.0.0.0:104\"\nallow = [\"CT1\"]\nquiet_s = 5\n";
-        let config: Config = toml::from_str(good).unwrap();
-        assert_eq!((config.quiet_s, config.incomplete_s, config.listen.port()), (5, 120, 104));
-        assert!(toml::from_str::<Config>("alow = [\"CT1\"]").unwrap_err().to_string().contains("alow"));
-        assert!(toml::from_str::<Config>("ae_title = \"SEVENTEEN_LETTERS\"").is_err());
+/// Where objects go. The functions about commitment refuse unless a sink offers it.
+pub trait Sink: Send + Sync {
+    /// Keeps an object. When this returns `Ok`, the object survives SIGKILL and power loss: the sender is told "success" next.
+    /// With [`super::Durability::Association`] the latter holds from [`Sink::settle`] on.
+    fn store(&self, object: Received) -> Result<(), StoreFailure>;
+    /// Everything that came over an association survives power loss when this returns `Ok`. Called before a release or a
+    /// commitment is answered, and when the association ends otherwise.
+    fn settle(&self, _association: u64) -> Result<(), StoreFailure> {
+        Ok(())
     }
+    /// An object was refused before it reached [`Sink::store`].
+    fn rejected(&self, rejection: Rejection);
+    /// Looks which objects are kept and records the answer, durably.
+    fn commitment_requested(&self, _commitment: &Commitment) -> Result<Recorded, StoreFailure> {
+        Err(StoreFailure::processing("commitment is not offered here"))
+    }
+    /// The requester has confirmed a report that went over its own association.
+    fn commitment_reported(&self, _id: &str) {}
+    /// Another node reports on a request of ours; `Ok` when that is recorded. [`StoreFailure::unknown_transaction`] otherwise.
+    fn commitment_report(&self, _calling_ae: &AeTitle, _report: &CommitReport) -> Result<(), StoreFailure> {
+        Err(StoreFailure::unknown_transaction())
+    }
+    /// An association over which objects were stored (or tried) is over.
+    fn association_released(&self, end: AssociationEnd);
 }

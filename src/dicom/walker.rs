@@ -72,12 +72,23 @@ impl Walk {
 
 /// Walks a data set (no preamble, no file meta group) and checks every limit of this module.
 pub fn walk(bytes: &[u8], encoding: Encoding) -> Result<Walk, DicomError> {
-    if bytes.len() > OBJECT_BYTES_MAX {
+    walk_from(bytes, bytes.len(), encoding)
+}
+
+/// Walks a data set of `length` bytes of which only the beginning is here, up to its pixels; of their fragments only the first is
+/// listed, as far as it is here. An error may only mean that more bytes are needed.
+pub fn walk_beginning(bytes: &[u8], length: usize, encoding: Encoding) -> Result<Walk, DicomError> {
+    walk_from(bytes, length.max(bytes.len()), encoding)
+}
+
+fn walk_from(bytes: &[u8], length: usize, encoding: Encoding) -> Result<Walk, DicomError> {
+    if length > OBJECT_BYTES_MAX {
         return Err(DicomError::TooLarge { limit_mb: OBJECT_BYTES_MAX >> 20 });
     }
-    let mut walker = Walker { bytes, position: 0, big_endian: encoding.big_endian, count: 0, levels: Vec::new() };
+    let mut walker =
+        Walker { bytes, length, position: 0, big_endian: encoding.big_endian, count: 0, levels: Vec::new() };
     let walk = walker.run(encoding.explicit)?;
-    check_expansion(bytes, encoding, &walk)?;
+    check_expansion(bytes, length, encoding, &walk)?;
     Ok(walk)
 }
 
@@ -93,6 +104,8 @@ struct Level {
 
 struct Walker<'a> {
     bytes: &'a [u8],
+    /// Bytes of the whole data set; `bytes` may be only its beginning.
+    length: usize,
     position: usize,
     big_endian: bool,
     count: usize,
@@ -107,7 +120,7 @@ impl Walker<'_> {
                 self.close(&mut walk);
             }
             let (in_sequence, explicit) = self.levels.last().map_or((false, explicit), |l| (l.is_sequence, l.explicit));
-            if self.levels.is_empty() && self.position == self.bytes.len() {
+            if self.levels.is_empty() && self.position == self.length {
                 return Ok(walk);
             }
             self.count += 1;
@@ -241,6 +254,10 @@ impl Walker<'_> {
                     let end = self.end_of(at, length)?;
                     fragments.push(self.position..end);
                     self.position = end;
+                    if self.bytes.len() < self.length && fragments.len() == 2 {
+                        let first = fragments[1].start..end.min(self.bytes.len());
+                        return Ok(std::iter::once(first).collect());
+                    }
                 }
                 SEQUENCE_END => {
                     if !fragments.is_empty() {
@@ -273,7 +290,7 @@ impl Walker<'_> {
     }
 
     fn limit(&self) -> usize {
-        self.levels.last().map_or(self.bytes.len(), |l| l.limit)
+        self.levels.last().map_or(self.length, |l| l.limit)
     }
 
     /// Where a value that begins here ends, if that lies within its level.
@@ -314,7 +331,7 @@ fn dictionary_vr(tag: Tag) -> VR {
 }
 
 /// Rows x Columns x samples x frames x bits must not be out of all proportion to the bytes that are there.
-fn check_expansion(bytes: &[u8], encoding: Encoding, walk: &Walk) -> Result<(), DicomError> {
+fn check_expansion(bytes: &[u8], length: usize, encoding: Encoding, walk: &Walk) -> Result<(), DicomError> {
     let number = |tag: Tag| {
         let raw: [u8; 2] = bytes.get(walk.find(tag)?.value.clone())?.get(..2)?.try_into().ok()?;
         Some(u64::from(if encoding.big_endian { u16::from_be_bytes(raw) } else { u16::from_le_bytes(raw) }))
@@ -328,8 +345,8 @@ fn check_expansion(bytes: &[u8], encoding: Encoding, walk: &Walk) -> Result<(), 
         frames.and_then(|b| std::str::from_utf8(b).ok()).and_then(|t| t.trim().parse::<u64>().ok()).unwrap_or(1);
     let bits = number(tags::BITS_ALLOCATED).unwrap_or(16).saturating_mul(number(tags::SAMPLES_PER_PIXEL).unwrap_or(1));
     let claimed = rows.saturating_mul(columns).saturating_mul(frames).saturating_mul(bits) / 8;
-    if claimed > EXPANSION_MAX.saturating_mul(bytes.len() as u64) {
-        return Err(DicomError::Implausible { claimed, size: bytes.len() });
+    if claimed > EXPANSION_MAX.saturating_mul(length as u64) {
+        return Err(DicomError::Implausible { claimed, size: length });
     }
     Ok(())
 }

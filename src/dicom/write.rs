@@ -164,7 +164,8 @@ mod tests {
         let headers: Vec<_> = files.iter().map(|(_, bytes)| parse_header(bytes).unwrap()).collect();
         let plan = plan_series(&headers).unwrap();
         assert!(plan.refusals.is_empty() && plan.notes.is_empty(), "{:?} {:?}", plan.refusals, plan.notes);
-        let made = assemble_volume(&plan, &|i| Ok(files[i].1.clone()), &|_, _| {}).unwrap();
+        let made =
+            assemble_volume(&plan, &crate::dicom::Decoder::Here, &|i| Ok(files[i].1.clone()), &|_, _| {}).unwrap();
         assert_eq!(made.volume.hu, volume.hu);
         assert_eq!(made.volume.geometry.size, volume.geometry.size);
         assert!((made.volume.geometry.origin_mm[2] - 1.0 / 3.0).abs() < 1e-12);

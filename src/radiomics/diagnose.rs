@@ -9,6 +9,8 @@ use sha1::{Digest, Sha1};
 pub(super) struct Notes {
     pub entries: Vec<(String, Value)>,
     pub on: bool,
+    /// Axes that are reported.
+    pub axes: usize,
 }
 
 impl Notes {
@@ -25,20 +27,31 @@ impl Notes {
             return;
         }
         if stage == "original" {
-            self.add("Image-original_Dimensionality", Value::Text("3D".into()));
+            self.add("Image-original_Dimensionality", Value::Text(format!("{}D", self.axes)));
         }
-        self.add(format!("Image-{stage}_Spacing"), Value::floats(&image.geometry.spacing_mm));
-        self.add(format!("Image-{stage}_Size"), Value::ints(&image.geometry.size));
-        self.values(&format!("Image-{stage}"), image.voxels.iter().map(|v| v.as_f64()));
+        self.add(format!("Image-{stage}_Spacing"), Value::floats(&image.geometry.spacing_mm[..self.axes]));
+        self.add(format!("Image-{stage}_Size"), Value::ints(&image.geometry.size[..self.axes]));
+        let whole = image.voxels.as_slice().filter(|_| T::INTEGER).map(|all| (all.len() as f64, summary(all)));
+        match whole {
+            // Sums of whole numbers are exact in any order.
+            Some((n, (sum, low, high))) if n * low.abs().max(high.abs()) < EXACT => {
+                self.statistics(&format!("Image-{stage}"), [sum / n, low, high]);
+            }
+            _ => self.values(&format!("Image-{stage}"), image.voxels.iter().map(|v| v.as_f64())),
+        }
     }
 
     fn values(&mut self, name: &str, values: impl Iterator<Item = f64>) {
         let start = (0usize, 0.0, f64::INFINITY, f64::NEG_INFINITY);
         let (n, sum, low, high) =
             values.fold(start, |(n, sum, low, high), v| (n + 1, sum + v, low.min(v), high.max(v)));
-        self.add(format!("{name}_Mean"), Value::Float(sum / n as f64));
-        self.add(format!("{name}_Minimum"), Value::Float(low));
-        self.add(format!("{name}_Maximum"), Value::Float(high));
+        self.statistics(name, [sum / n as f64, low, high]);
+    }
+
+    fn statistics(&mut self, name: &str, values: [f64; 3]) {
+        for (what, value) in ["Mean", "Minimum", "Maximum"].into_iter().zip(values) {
+            self.add(format!("{name}_{what}"), Value::Float(value));
+        }
     }
 
     /// Box, voxels, parts and center of a region at one stage; with an image also the values under it.
@@ -46,11 +59,14 @@ impl Notes {
         if !self.on {
             return;
         }
-        self.add(format!("Mask-{stage}_Spacing"), Value::floats(&roi.geometry.spacing_mm));
-        self.add(format!("Mask-{stage}_Size"), Value::ints(&roi.geometry.size));
+        self.add(format!("Mask-{stage}_Spacing"), Value::floats(&roi.geometry.spacing_mm[..self.axes]));
+        self.add(format!("Mask-{stage}_Size"), Value::ints(&roi.geometry.size[..self.axes]));
         let runs = runs(roi.inside.view());
         let Some((bounds, n)) = bounds(&runs) else { return };
-        self.add(format!("Mask-{stage}_BoundingBox"), Value::ints(&[bounds.first, bounds.size].concat()));
+        self.add(
+            format!("Mask-{stage}_BoundingBox"),
+            Value::ints(&[&bounds.first[..self.axes], &bounds.size[..self.axes]].concat()),
+        );
         self.add(format!("Mask-{stage}_VoxelNum"), Value::Int(n as i64));
         self.add(format!("Mask-{stage}_VolumeNum"), Value::Int(parts(&runs) as i64));
         let mut sums = [0u64; 3];
@@ -59,13 +75,37 @@ impl Notes {
             [ends * n / 2, run.y as u64 * n, run.z as u64 * n].iter().zip(&mut sums).for_each(|(v, sum)| *sum += v);
         }
         let center = sums.map(|sum| sum as f64 / n as f64);
-        self.add(format!("Mask-{stage}_CenterOfMassIndex"), Value::floats(&center));
-        self.add(format!("Mask-{stage}_CenterOfMass"), Value::floats(&roi.geometry.position_mm(center)));
+        self.add(format!("Mask-{stage}_CenterOfMassIndex"), Value::floats(&center[..self.axes]));
+        self.add(format!("Mask-{stage}_CenterOfMass"), Value::floats(&roi.geometry.position_mm(center)[..self.axes]));
         if let Some(image) = image {
             let under = image.voxels.iter().zip(&roi.inside).filter(|(_, inside)| **inside);
             self.values(&format!("Mask-{stage}"), under.map(|(v, _)| v.as_f64()));
         }
     }
+}
+
+/// Whole numbers below this are exact in f64.
+const EXACT: f64 = 9007199254740992.0;
+
+/// Sum, lowest and highest, side by side.
+fn summary<T: Scalar>(values: &[T]) -> (f64, f64, f64) {
+    const LANES: usize = 16;
+    let (mut sums, mut low, mut high) = ([0.0; LANES], [f64::INFINITY; LANES], [f64::NEG_INFINITY; LANES]);
+    let (chunks, rest) = values.as_chunks::<LANES>();
+    let mut last = [values.first().map_or(0.0, |v| v.as_f64()); LANES];
+    last.iter_mut().zip(rest).for_each(|(last, v)| *last = v.as_f64());
+    let mut take = |chunk: [f64; LANES]| {
+        for l in 0..LANES {
+            low[l] = if chunk[l] < low[l] { chunk[l] } else { low[l] };
+            high[l] = if chunk[l] > high[l] { chunk[l] } else { high[l] };
+            sums[l] += chunk[l];
+        }
+    };
+    chunks.iter().for_each(|chunk| take(chunk.map(|v| v.as_f64())));
+    take(last);
+    let surplus = last[rest.len()..].iter().sum::<f64>();
+    let least = low.into_iter().fold(f64::INFINITY, f64::min);
+    (sums.iter().sum::<f64>() - surplus, least, high.into_iter().fold(f64::NEG_INFINITY, f64::max))
 }
 
 /// SHA-1 over raw voxels, little endian, x fastest (`SimpleITK.Hash`).
@@ -80,7 +120,7 @@ impl Hash {
     pub fn put<const N: usize>(&mut self, row: impl ExactSizeIterator<Item = [u8; N]>) {
         let at = self.buffer.len();
         self.buffer.resize(at + row.len() * N, 0);
-        self.buffer[at..].chunks_exact_mut(N).zip(row).for_each(|(place, voxel)| place.copy_from_slice(&voxel));
+        self.buffer[at..].as_chunks_mut::<N>().0.iter_mut().zip(row).for_each(|(place, voxel)| *place = voxel);
         if self.buffer.len() >= 1 << 16 {
             self.sha.update(&self.buffer);
             self.buffer.clear();

@@ -1,10 +1,9 @@
 //! Gray levels: bins of fixed width or number, as PyRadiomics cuts them, in a padded volume that kernels can scan.
 
 use super::RadiomicsError;
-use super::region::{Run, runs};
+use super::region::Run;
 use super::resample::GRID_MAX;
 use super::settings::{Bins, Settings};
-use ndarray::{ArrayView3, s};
 
 /// The highest gray level that is computed: a co-occurrence matrix of this size still fits a small machine.
 pub const LEVELS_MAX: usize = 8191;
@@ -15,7 +14,7 @@ pub(super) struct Levels {
     pub shape: [usize; 3],
     /// Voxels of padding on every side.
     pub pad: usize,
-    /// Levels, padded, x fastest.
+    /// Levels, padded, x fastest; [`SLACK`] zeros follow, so that blocks may reach beyond the last row.
     pub data: Vec<u16>,
     /// Voxels per level; index 0 is unused.
     pub counts: Vec<u64>,
@@ -26,6 +25,9 @@ pub(super) struct Levels {
     /// For every row (z, y) the columns [start, end) that hold the region.
     spans: Vec<(usize, usize)>,
 }
+
+/// See [`Levels::data`].
+pub(super) const SLACK: usize = 32;
 
 /// One row of the region: where it starts in [`Levels::data`], and how long it is.
 pub(super) struct Row {
@@ -70,7 +72,7 @@ impl Levels {
         self.pad = padding(shape, settings);
         self.spans.clear();
         self.data.clear();
-        self.data.resize(self.padded().iter().product(), 0);
+        self.data.resize(self.padded().iter().product::<usize>() + SLACK, 0);
         for z in 0..shape[0] {
             for y in 0..shape[1] {
                 let line = whole.line([low[0] + z, low[1] + y, low[2]], shape[2]);
@@ -129,27 +131,31 @@ pub(super) fn angles(shape: [usize; 3], distances: &[usize], flat_axis: Option<u
 }
 
 /// At least as wide as any offset between neighbors.
-fn padding(shape: [usize; 3], settings: &Settings) -> usize {
+pub(super) fn padding(shape: [usize; 3], settings: &Settings) -> usize {
     let far = settings.distances.iter().copied().max().unwrap_or(1);
     far.min(shape.into_iter().max().unwrap_or(1)).max(1)
 }
 
-/// Cuts the region's values into levels. `values` and `mask` have the shape (z, y, x) of the bounding box.
+/// Cuts the region's values into levels. `inside`: the values of its runs; `shape` (z, y, x) of the bounding box. NaN, which
+/// filters leave where they are not defined, comes above all levels; where PyRadiomics fails it is refused: in the first voxel
+/// (Python's min() and max() keep it) and for a number of bins (a histogram's range). Infinite values are refused.
 pub(super) fn discretize(
-    values: ArrayView3<f64>,
-    mask: ArrayView3<bool>,
+    inside: &[f64],
+    runs: &[Run],
+    shape: (usize, usize, usize),
     float32: bool,
     settings: &Settings,
 ) -> Result<Levels, RadiomicsError> {
-    let (mut low, mut high) = (f64::INFINITY, f64::NEG_INFINITY);
-    let runs = runs(mask);
-    let of_run = |run: &Run| values.slice_move(s![run.z, run.y, run.start..run.end]);
-    for v in runs.iter().flat_map(of_run) {
-        low = low.min(*v);
-        high = high.max(*v);
+    let (low, high, all_finite) = extremes(inside);
+    let fatal = || low.is_infinite() || high.is_infinite() || inside[0].is_nan() || matches!(settings.bins, Bins::Count(_));
+    if !all_finite && fatal() {
+        return Err(RadiomicsError::NotFinite { place: "inside the region" });
     }
-    let edges = Edges::new(low, high, &settings.bins, float32)?;
-    let (nz, ny, nx) = values.dim();
+    let mut edges = Edges::new(low, high, &settings.bins, float32)?;
+    if !all_finite {
+        edges.ng = edges.at.len();
+    }
+    let (nz, ny, nx) = shape;
     let pad = padding([nz, ny, nx], settings);
     // Run lengths are counted in 16 bits, zones by 32 bit places.
     let voxels = (nz + 2 * pad) as u64 * (ny + 2 * pad) as u64 * (nx + 2 * pad) as u64;
@@ -159,24 +165,50 @@ pub(super) fn discretize(
     let mut levels = Levels {
         shape: [nz, ny, nx],
         pad,
-        data: vec![0; (nz + 2 * pad) * (ny + 2 * pad) * (nx + 2 * pad)],
+        data: vec![0; (nz + 2 * pad) * (ny + 2 * pad) * (nx + 2 * pad) + SLACK],
         counts: vec![0; edges.ng + 1],
         present: Vec::new(),
         ng: edges.ng,
         spans: vec![(nx, 0); nz * ny],
     };
-    for run in &runs {
+    let mut rest = inside;
+    // Neighbors are counted apart: an increment would wait for the one before it in the same cell.
+    let mut counts = vec![[0u64; 4]; edges.ng + 1];
+    for run in runs {
         let span = &mut levels.spans[run.z * ny + run.y];
         *span = (span.0.min(run.start), run.end);
         let at = levels.at([run.z, run.y, run.start]);
-        for (place, v) in levels.data[at..at + run.len()].iter_mut().zip(of_run(run)) {
+        let (values, after) = rest.split_at(run.len());
+        rest = after;
+        for (x, (place, v)) in levels.data[at..at + run.len()].iter_mut().zip(values).enumerate() {
             let level = edges.level(*v);
             *place = level as u16;
-            levels.counts[level] += 1;
+            counts[level][x % 4] += 1;
         }
     }
+    levels.counts.iter_mut().zip(&counts).for_each(|(count, four)| *count = four.iter().sum());
     levels.present = (1..=levels.ng as u16).filter(|l| levels.counts[*l as usize] > 0).collect();
     Ok(levels)
+}
+
+/// The lowest and the highest number, and whether all values are finite.
+fn extremes(values: &[f64]) -> (f64, f64, bool) {
+    const LANES: usize = 8;
+    let (mut low, mut high) = ([f64::INFINITY; LANES], [f64::NEG_INFINITY; LANES]);
+    let mut odd = [0.0; LANES];
+    let mut take = |chunk: &[f64]| {
+        for (l, v) in chunk.iter().enumerate() {
+            low[l] = if *v < low[l] { *v } else { low[l] };
+            high[l] = if *v > high[l] { *v } else { high[l] };
+            odd[l] += *v * 0.0; // stays zero while all are finite
+        }
+    };
+    let (chunks, rest) = values.as_chunks::<LANES>();
+    chunks.iter().for_each(|chunk| take(chunk));
+    take(rest);
+    let least = low.into_iter().fold(f64::INFINITY, f64::min);
+    let most = high.into_iter().fold(f64::NEG_INFINITY, f64::max);
+    (least, most, odd.iter().sum::<f64>() == 0.0)
 }
 
 /// Lower edges of the bins, and the way from a value to its level.
@@ -202,8 +234,11 @@ impl Edges {
         Ok(edges)
     }
 
-    /// Number of edges that are not above the value (`numpy.digitize`).
+    /// Number of edges that are not above the value (`numpy.digitize`, which puts NaN above all).
     fn level(&self, value: f64) -> usize {
+        if value.is_nan() {
+            return self.at.len();
+        }
         // The cast cuts off at 0; edges are looked at wherever the guess is off.
         let guess = ((value - self.at[0]) * self.per_width) as usize;
         let mut level = guess.min(self.at.len());

@@ -51,6 +51,22 @@ pub enum RadiomicsError {
         /// Labels that are there, the first 100.
         present: Vec<u32>,
     },
+    /// A plane and a volume.
+    #[error("the image has {image} axes, the mask {mask}")]
+    Dimensions {
+        /// Axes of the image.
+        image: usize,
+        /// Axes of the mask.
+        mask: usize,
+    },
+    /// `resampledPixelSpacing` with too many or too few spacings.
+    #[error("resampledPixelSpacing lists {listed} spacings for an image of {axes} axes")]
+    Spacings {
+        /// In the settings.
+        listed: usize,
+        /// Of the image.
+        axes: usize,
+    },
     /// Image and mask have different sizes.
     #[error("image ({image:?}) and mask ({mask:?}) differ in size (x, y, z)")]
     SizeMismatch {
@@ -122,6 +138,12 @@ pub enum RadiomicsError {
         /// Inside the region, or anywhere for normalization.
         place: &'static str,
     },
+    /// A filtered image without values where they are needed.
+    #[error("the {image_type} image of the region has voxels without a value (NaN), or infinite ones")]
+    Undefined {
+        /// As features begin.
+        image_type: String,
+    },
     /// More gray levels than a co-occurrence matrix can hold.
     #[error("the bin settings give {levels} gray levels; at most {limit} are computed")]
     TooManyLevels {
@@ -161,6 +183,8 @@ impl Explain for RadiomicsError {
             Self::InFile { what, .. } => what.code(),
             Self::EmptyMask => "radiomics.empty-mask",
             Self::MissingLabel { .. } => "radiomics.missing-label",
+            Self::Dimensions { .. } => "radiomics.dimensions",
+            Self::Spacings { .. } => "radiomics.spacings",
             Self::SizeMismatch { .. } => "radiomics.size-mismatch",
             Self::GeometryMismatch { .. } => "radiomics.geometry-mismatch",
             Self::OutsideImage { .. } => "radiomics.outside-image",
@@ -170,6 +194,7 @@ impl Explain for RadiomicsError {
             Self::Resegmented { .. } => "radiomics.resegmented",
             Self::NotOnePlane => "radiomics.not-one-plane",
             Self::NotFinite { .. } => "radiomics.not-finite",
+            Self::Undefined { .. } => "radiomics.undefined",
             Self::TooManyLevels { .. } => "radiomics.too-many-levels",
             Self::GridTooLarge { .. } => "radiomics.grid-too-large",
             Self::Shape { .. } => "radiomics.shape",
@@ -186,6 +211,8 @@ impl Explain for RadiomicsError {
             Self::InFile { what, .. } => what.advice(),
             Self::EmptyMask => "check that the mask belongs to this image",
             Self::MissingLabel { .. } => "choose one of the labels that are present",
+            Self::Dimensions { .. } => "give the mask of this image, of as many axes",
+            Self::Spacings { .. } => "give one spacing per axis: x, y, z, or x, y for a plane",
             Self::SizeMismatch { .. } => {
                 "give the mask of this image, or resample it: --correct-mask (setting correctMask: true)"
             }
@@ -199,6 +226,7 @@ impl Explain for RadiomicsError {
             Self::Resegmented { .. } => "widen resegmentRange",
             Self::NotOnePlane => "give a mask of one slice, or leave shape2D out",
             Self::NotFinite { .. } => "replace NaN and infinite values",
+            Self::Undefined { .. } => "leave this image type out for this region, or set binWidth in place of binCount",
             Self::TooManyLevels { .. } => "raise binWidth, or set binCount",
             Self::GridTooLarge { .. } => "raise resampledPixelSpacing, or check the mask",
             Self::Shape { .. } => "give the mask on the grid of the image",

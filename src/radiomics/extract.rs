@@ -4,7 +4,7 @@ use super::diagnose::{Hash, Notes};
 use super::discretize::discretize;
 use super::filters::{self, Filtered, Output};
 use super::neighborhood::Neighborhoods;
-use super::region::{Bounds, Grid, Roi, check, crop, normalize, part, resegment, runs};
+use super::region::{Bounds, Grid, Roi, Run, check, crop, normalize, part, resegment, runs};
 use super::settings::{Bins, Class, Settings};
 use super::table::{Diagnostics, Extraction, Feature, FeatureTable};
 use super::voxel::{self, FeatureMap, Maps};
@@ -56,22 +56,50 @@ fn from_files(image: &Image, mask: &Image, mode: Mode, settings: &Settings) -> R
             present: present.into_iter().take(100).collect(),
         });
     }
-    let mut hash = Hash::default();
-    if settings.additional_info {
+    if image.dimension != mask.dimension {
+        return Err(RadiomicsError::Dimensions { image: image.dimension, mask: mask.dimension });
+    }
+    let settings = &Settings { planar: image.dimension == 2, ..settings.clone() };
+    let roi = Roi { inside, geometry: mask.geometry.clone() };
+    let mask_hash = || {
+        let mut hash = Hash::default();
         for_voxels!(&mask.voxels, a => for row in a.rows() {
             hash.put(row.iter().map(|v| (*v as i64 as u32).to_le_bytes()));
         });
-    }
-    let roi = Roi { inside, geometry: mask.geometry.clone() };
+        hash.finish()
+    };
     for_voxels!(&image.voxels, a => {
         let image = Grid { voxels: CowArray::from(a.view()), geometry: image.geometry.clone() };
-        let mut image_hash = Hash::default();
-        if settings.additional_info {
-            a.rows().into_iter().for_each(|row| image_hash.put(row.iter().map(|v| v.to_le_bytes())));
-        }
-        run(image, roi, [image_hash, hash], mode, settings)
+        let image_hash = || {
+            let mut hash = Hash::default();
+            a.rows().into_iter().for_each(|row| hash.put(row.iter().map(|v| v.to_le_bytes())));
+            hash.finish()
+        };
+        hashed(image_hash, mask_hash, settings, || run(image, roi, mode, settings))
     })
 }
+
+/// Runs an extraction, and meanwhile hashes image and mask: in a large image with a small region that takes as long.
+fn hashed(
+    image: impl FnOnce() -> String + Send,
+    mask: impl FnOnce() -> String + Send,
+    settings: &Settings,
+    extraction: impl FnOnce() -> Result<Found, RadiomicsError> + Send,
+) -> Result<Found, RadiomicsError> {
+    if !settings.additional_info {
+        return extraction();
+    }
+    let (found, hashes) = rayon::join(extraction, || rayon::join(image, mask));
+    let mut found = found?;
+    for (name, hash) in [(IMAGE_HASH, hashes.0), (MASK_HASH, hashes.1)] {
+        let entries = &mut found.0.diagnostics.entries;
+        entries.iter_mut().filter(|entry| entry.0 == name).for_each(|entry| entry.1 = Value::Text(hash.clone()));
+    }
+    Ok(found)
+}
+
+const IMAGE_HASH: &str = "diagnostics_Image-original_Hash";
+const MASK_HASH: &str = "diagnostics_Mask-original_Hash";
 
 /// Features of one region of a CT volume; `mask` has shape (z, y, x) of the volume. The settings' label only names it.
 pub fn extract_region(
@@ -88,26 +116,25 @@ pub fn extract_region(
     if !mask.iter().any(|v| *v) {
         return Err(RadiomicsError::EmptyMask);
     }
-    let (mut image_hash, mut hash) = (Hash::default(), Hash::default());
-    if settings.additional_info {
-        volume.hu.rows().into_iter().for_each(|row| image_hash.put(row.iter().map(|v| v.to_le_bytes())));
+    let image_hash = || {
+        let mut hash = Hash::default();
+        volume.hu.rows().into_iter().for_each(|row| hash.put(row.iter().map(|v| v.to_le_bytes())));
+        hash.finish()
+    };
+    let mask_hash = || {
+        let mut hash = Hash::default();
         for row in mask.rows() {
             hash.put(row.iter().map(|v| if *v { settings.label } else { 0 }.to_le_bytes()));
         }
-    }
+        hash.finish()
+    };
     let roi = Roi { inside: mask.to_owned(), geometry: volume.geometry.clone() };
     let image = Grid { voxels: CowArray::from(volume.hu.view()), geometry: volume.geometry.clone() };
-    run(image, roi, [image_hash, hash], Mode::Segment, settings).map(|(found, _)| found)
+    hashed(image_hash, mask_hash, settings, || run(image, roi, Mode::Segment, settings)).map(|(found, _)| found)
 }
 
-fn run<T: Scalar>(
-    image: Grid<T>,
-    roi: Roi,
-    [image_hash, mask_hash]: [Hash; 2],
-    mode: Mode,
-    settings: &Settings,
-) -> Result<Found, RadiomicsError> {
-    let mut notes = Notes { entries: Vec::new(), on: settings.additional_info };
+fn run<T: Scalar>(image: Grid<T>, roi: Roi, mode: Mode, settings: &Settings) -> Result<Found, RadiomicsError> {
+    let mut notes = Notes { entries: Vec::new(), on: settings.additional_info, axes: settings.axes() };
     // The five names are PyRadiomics' columns; what stands in them is what computed.
     let ours = concat!("metwatch ", env!("CARGO_PKG_VERSION"), " (as PyRadiomics 3.1.0)");
     notes.add("Versions_PyRadiomics", Value::Text(ours.into()));
@@ -120,13 +147,10 @@ fn run<T: Scalar>(
     }
     notes.add("Configuration_Settings", Value::Map(reported));
     notes.add("Configuration_EnabledImageTypes", settings.image_types());
-    if notes.on {
-        notes.add("Image-original_Hash", Value::Text(image_hash.finish()));
-    }
+    // The hashes are put in by [`hashed`].
+    notes.add("Image-original_Hash", Value::Null);
     notes.image(&image, "original");
-    if notes.on {
-        notes.add("Mask-original_Hash", Value::Text(mask_hash.finish()));
-    }
+    notes.add("Mask-original_Hash", Value::Null);
     notes.mask::<T>(None, &roi, "original");
     if settings.normalize {
         let image = normalize(&image, settings)?;
@@ -151,8 +175,14 @@ fn prepared<T: Scalar>(
                 .into(),
         );
     }
-    match (settings.resampled_spacing, settings.interpolator) {
-        (Some(spacing), Some(interpolator)) => {
+    match (&settings.resampled_spacing, settings.interpolator) {
+        (Some(listed), Some(interpolator)) => {
+            let axes = settings.axes();
+            if listed.len() != axes {
+                return Err(RadiomicsError::Spacings { listed: listed.len(), axes });
+            }
+            // A plane is not resampled across itself.
+            let spacing = std::array::from_fn(|a| listed.get(a).copied().unwrap_or(0.0));
             let (image, roi) = resample::resample(&image, &roi, spacing, interpolator, settings)?;
             notes.image(&image, "interpolated");
             notes.mask(Some(&image), &roi, "interpolated");
@@ -190,6 +220,10 @@ fn measured<T: Scalar>(
             shape_roi = Some(roi);
         }
         roi = kept;
+    }
+    let values = || image.voxels.iter().zip(&roi.inside).filter(|(_, inside)| **inside);
+    if !T::INTEGER && values().any(|(v, _)| !v.as_f64().is_finite()) {
+        return Err(RadiomicsError::NotFinite { place: "inside the region" });
     }
     // Image and mask may differ within the tolerance; features take the image's spacing.
     roi.geometry = image.geometry.clone();
@@ -231,6 +265,14 @@ fn shapes(
     let view = roi.inside.view();
     let (mask, spacing) = (part(&view, bounds), spacing_zyx(roi));
     for (class, listed) in settings.classes.iter().filter(|(class, _)| *class == Class::Shape) {
+        if settings.planar {
+            warnings.push(
+                "radiomics.featureextractor: Shape features are only available 3D input (for 2D input, use shape2D). \
+                 Found 2D input"
+                    .into(),
+            );
+            continue;
+        }
         append("original", *class, listed, shape::compute(mask, spacing), &mut table.rows, warnings);
     }
     for (class, listed) in settings.classes.iter().filter(|(class, _)| *class == Class::Shape2D) {
@@ -279,21 +321,21 @@ fn classes(
     if settings.classes.iter().all(|(class, _)| matches!(class, Class::Shape | Class::Shape2D)) {
         return Ok((rows, warnings));
     }
-    let mut inside: Vec<f64> = Vec::new();
-    for run in runs(mask) {
-        inside.extend(values.slice(s![run.z, run.y, run.start..run.end]));
-    }
-    if inside.iter().any(|v| !v.is_finite()) {
-        return Err(RadiomicsError::NotFinite { place: "inside the region" });
-    }
+    let runs = runs(mask);
+    let mut inside = collect(values, &runs);
+    let undefined = |error| match error {
+        RadiomicsError::NotFinite { .. } => RadiomicsError::Undefined { image_type: image.name.clone() },
+        error => error,
+    };
     let spacing = spacing_zyx(roi);
-    let levels = discretize(values, mask, image.float32, settings)?;
+    let levels = discretize(&inside, &runs, mask.dim(), image.float32, settings).map_err(undefined)?;
+    inside.retain(|v| !v.is_nan());
     let needs_neighbors = settings.classes.iter().any(|(c, _)| matches!(c, Class::Gldm | Class::Ngtdm));
     let neighbors = needs_neighbors.then(|| Neighborhoods::new(&levels, settings));
     for (class, listed) in &settings.classes {
         let found = match (class, &neighbors) {
             (Class::FirstOrder, _) => {
-                firstorder::compute(&mut inside, &levels, settings.voxel_array_shift, roi.geometry.voxel_mm3())
+                firstorder::compute(&inside, &levels, settings.voxel_array_shift, roi.geometry.voxel_mm3())
             }
             (Class::Glcm, _) => glcm::compute(&levels, spacing, settings),
             (Class::Glrlm, _) => glrlm::compute(&levels, spacing, settings),
@@ -310,6 +352,19 @@ fn classes(
         }
     }
     Ok((rows, warnings))
+}
+
+/// The values of runs, one after the other.
+pub(super) fn collect(values: ArrayView3<f64>, runs: &[Run]) -> Vec<f64> {
+    let mut found = Vec::with_capacity(runs.iter().map(Run::len).sum());
+    for run in runs {
+        let row = values.slice_move(s![run.z, run.y, ..]);
+        match row.to_slice() {
+            Some(row) => found.extend_from_slice(&row[run.start..run.end]),
+            None => found.extend(row.iter().skip(run.start).take(run.len())),
+        }
+    }
+    found
 }
 
 /// The wanted features of a class, in order; one that could not be computed is NaN.

@@ -147,7 +147,8 @@ impl Matrix {
 /// Small tables are kept four times, for an increment would wait for the one before it in the same cell.
 fn count(levels: &Levels, step: isize, bits: u32) -> Vec<u32> {
     let size = 1usize << (2 * bits);
-    let copies = if bits <= 8 { 4 } else { 1 };
+    let n: u64 = levels.counts.iter().sum();
+    let copies = if bits <= 8 && size as u64 * 16 <= n { 4 } else { 1 };
     let mut table = vec![0u32; size * copies];
     let mask = table.len() - 1;
     for z in 0..levels.shape[0] {

@@ -91,7 +91,8 @@ impl Runs {
         let bits = usize::BITS - (longest + 1).leading_zeros();
         let size = (levels.ng + 1) << bits;
         // Small tables are kept four times, for an increment would wait for the one before it in the same cell.
-        let copies = if size <= 1 << 16 { 4 } else { 1 };
+        let n: u64 = levels.counts.iter().sum();
+        let copies = if size <= 1 << 16 && size as u64 * 16 <= n { 4 } else { 1 };
         let mut counts = vec![0u32; size * copies];
         let plane = py * px;
         let (mut before, mut now) = (vec![0u16; plane], vec![0u16; plane]);

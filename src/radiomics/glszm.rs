@@ -1,9 +1,10 @@
 //! GLSZM: sizes of connected zones of equal gray level.
 
-use super::discretize::Levels;
+use super::discretize::{Levels, Row, SLACK};
 use super::settings::Settings;
 use super::size_matrix::SizeMatrix;
 use super::table::{Definition, usual};
+use super::wide::twice;
 use std::sync::OnceLock;
 
 /// The features of this family, in the order of PyRadiomics' method names.
@@ -104,21 +105,14 @@ fn zones(levels: &Levels, settings: &Settings) -> SizeMatrix {
     // Numbers by place in the slice, this slice's after those of the one before.
     let mut numbers = vec![0u32; 2 * plane];
     let mut zones = Zones { parent: Vec::new(), size: Vec::new(), level: Vec::new() };
-    let mut equal = vec![0u16; levels.shape[2]];
+    let mut equal = Vec::new();
     let offsets = EARLIER.map(|angle| levels.step(angle));
     for z in 0..levels.shape[0] {
         let (before, now) = numbers.split_at_mut(plane);
         before.copy_from_slice(now);
         let base = (z + levels.pad) * plane;
         for row in levels.rows(z) {
-            let equal = &mut equal[..row.len];
-            equal.fill(0);
-            for &(bit, step) in &steps {
-                let (center, neighbor) = levels.pair(&row, step);
-                for (set, (a, b)) in equal.iter_mut().zip(center.iter().zip(neighbor)) {
-                    *set |= u16::from(a == b).wrapping_neg() & bit; // no branch, so that eight go at once
-                }
-            }
+            equal_neighbors(&levels.data, &row, &steps, &mut equal);
             let center = &levels.data[row.at..row.at + row.len];
             let at = row.at - base + plane;
             for (x, (level, set)) in center.iter().zip(equal.iter()).enumerate().filter(|(_, (level, _))| **level != 0)
@@ -143,6 +137,28 @@ fn zones(levels: &Levels, settings: &Settings) -> SizeMatrix {
         }
     }
     zones.matrix(levels)
+}
+
+twice! {
+    /// For every voxel of a row the set of steps whose neighbors have its level, as bits.
+    equal_neighbors => equal_plain, (data: &[u16], row: &Row, steps: &[(u16, isize)], equal: &mut Vec<u16>)
+}
+
+#[inline(always)]
+fn equal_plain(data: &[u16], row: &Row, steps: &[(u16, isize)], equal: &mut Vec<u16>) {
+    equal.clear();
+    for at in (row.at..row.at + row.len).step_by(SLACK) {
+        let Some(center) = data[at..].first_chunk::<SLACK>() else { continue };
+        let mut sets = [0u16; SLACK];
+        for (bit, step) in steps {
+            let Some(other) = data[at.saturating_add_signed(*step)..].first_chunk::<SLACK>() else { continue };
+            for l in 0..SLACK {
+                sets[l] |= u16::from(center[l] == other[l]).wrapping_neg() & bit; // no branch, so that many go at once
+            }
+        }
+        equal.extend_from_slice(&sets);
+    }
+    equal.truncate(row.len);
 }
 
 /// Numbers of zones, by number.

@@ -9,6 +9,7 @@
 //! **Invariant:** this room knows no file, clock or thread count: the same bytes give the same numbers, however many
 //! threads share the work (sums over voxels are whole numbers, or run in one order).
 
+mod box_kernel;
 mod bspline;
 mod diagnose;
 mod discretize;
@@ -39,6 +40,7 @@ mod size_matrix;
 mod table;
 mod value;
 mod voxel;
+mod wide;
 
 pub use discretize::LEVELS_MAX;
 pub use error::RadiomicsError;

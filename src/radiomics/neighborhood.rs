@@ -1,10 +1,12 @@
 //! GLDM and NGTDM: how a voxel compares with all its neighbors. Both come from one pass.
 
-use super::discretize::{Levels, angles};
+use super::discretize::{Levels, Row, SLACK, angles};
 use super::settings::Settings;
 use super::size_matrix::SizeMatrix;
 use super::table::{Definition, Offer, offered, usual};
+use super::wide::twice;
 use rayon::prelude::*;
+use std::ops::AddAssign;
 
 /// The features of GLDM, in the order of PyRadiomics' method names.
 pub(super) const GLDM: [Definition; 16] = [
@@ -34,6 +36,50 @@ pub(super) const NGTDM: [Definition; 5] = [
     usual("Contrast", "", "65HE"),
     usual("Strength", "", "1X9X"),
 ];
+
+/// Voxels that are looked at side by side.
+const LANES: usize = SLACK;
+
+/// Of neighboring voxels the number of dependent neighbors, that of neighbors, and the sum of their levels.
+struct Block<Sum> {
+    dependent: [u16; LANES],
+    present: [u16; LANES],
+    sum: [Sum; LANES],
+}
+
+twice! {
+    blocks_16 => blocks::<u16>, (data: &[u16], row: &Row, steps: &[isize], alpha: u16, out: &mut Vec<Block<u16>>)
+}
+twice! {
+    blocks_32 => blocks::<u32>, (data: &[u16], row: &Row, steps: &[isize], alpha: u16, out: &mut Vec<Block<u32>>)
+}
+
+/// The blocks of a row; the last one may reach beyond it.
+#[inline(always)]
+fn blocks<Sum: Copy + Default + From<u16> + AddAssign>(
+    data: &[u16],
+    row: &Row,
+    steps: &[isize],
+    alpha: u16,
+    out: &mut Vec<Block<Sum>>,
+) {
+    out.clear();
+    for at in (row.at..row.at + row.len).step_by(LANES) {
+        let Some(center) = data[at..].first_chunk::<LANES>() else { continue };
+        let (mut dependent, mut present, mut sum) = ([0u16; LANES], [0u16; LANES], [Sum::default(); LANES]);
+        for step in steps {
+            // The padding is at least as wide as any offset, and the slack as a block.
+            let Some(other) = data[at.saturating_add_signed(*step)..].first_chunk::<LANES>() else { continue };
+            for l in 0..LANES {
+                let is = u16::from(other[l] != 0);
+                dependent[l] += is & u16::from(center[l].abs_diff(other[l]) <= alpha);
+                present[l] += is;
+                sum[l] += Sum::from(other[l]);
+            }
+        }
+        out.push(Block { dependent, present, sum });
+    }
+}
 
 /// Counts over the neighborhoods of all voxels. All whole numbers, so the order of voxels (and threads) changes nothing.
 pub(super) struct Neighborhoods {
@@ -76,29 +122,30 @@ impl Neighborhoods {
     }
 
     fn scan(&mut self, levels: &Levels, z: usize, steps: &[isize], alpha: u16) {
-        let nx = levels.shape[2];
-        let (mut dependent, mut present, mut sum) = (vec![0u16; nx], vec![0u16; nx], vec![0u32; nx]);
-        for row in levels.rows(z) {
-            let n = row.len;
-            dependent[..n].fill(0);
-            present[..n].fill(0);
-            sum[..n].fill(0);
-            for step in steps {
-                let (center, neighbor) = levels.pair(&row, *step);
-                let counters = dependent[..n].iter_mut().zip(&mut present[..n]).zip(&mut sum[..n]);
-                for (((d, m), s), (c, h)) in counters.zip(center.iter().zip(neighbor)) {
-                    let is = u16::from(*h != 0);
-                    *d += is & u16::from(c.abs_diff(*h) <= alpha);
-                    *m += is;
-                    *s += u32::from(*h);
-                }
+        // Sums of levels mostly fit 16 bits, of which twice as many are added at once.
+        if steps.len() * levels.ng < 1 << 16 {
+            let mut blocks = Vec::new();
+            for row in levels.rows(z) {
+                blocks_16(&levels.data, &row, steps, alpha, &mut blocks);
+                self.put(&levels.data[row.at..row.at + row.len], &blocks);
             }
-            let center = &levels.data[row.at..row.at + n];
-            for (x, c) in center.iter().enumerate().filter(|(_, c)| **c != 0) {
+        } else {
+            let mut blocks = Vec::new();
+            for row in levels.rows(z) {
+                blocks_32(&levels.data, &row, steps, alpha, &mut blocks);
+                self.put(&levels.data[row.at..row.at + row.len], &blocks);
+            }
+        }
+    }
+
+    fn put<Sum: Copy + Into<u32>>(&mut self, row: &[u16], blocks: &[Block<Sum>]) {
+        for (center, block) in row.chunks(LANES).zip(blocks) {
+            for (l, c) in center.iter().enumerate().filter(|(_, c)| **c != 0) {
                 let at = usize::from(*c) * self.width;
-                let m = present[x];
-                self.dependent[at + usize::from(dependent[x])] += 1;
-                self.differences[at + usize::from(m)] += u64::from((u32::from(*c) * u32::from(m)).abs_diff(sum[x]));
+                let m = block.present[l];
+                self.dependent[at + usize::from(block.dependent[l])] += 1;
+                let sum: u32 = block.sum[l].into();
+                self.differences[at + usize::from(m)] += u64::from((u32::from(*c) * u32::from(m)).abs_diff(sum));
             }
         }
     }

@@ -55,16 +55,24 @@ pub(super) fn runs(mask: ArrayView3<bool>) -> Vec<Run> {
                 &copy
             }
         };
-        if !row.iter().fold(false, |any, inside| any | inside) {
-            continue;
-        }
-        let (z, y, mut end) = (line / ny, line % ny, 0);
-        while let Some(start) = row[end..].iter().position(|inside| *inside).map(|n| end + n) {
-            end = row[start..].iter().position(|inside| !*inside).map_or(nx, |n| start + n);
+        let (z, y, mut start) = (line / ny, line % ny, next(row, 0, true));
+        while start < nx {
+            let end = next(row, start, false);
             found.push(Run { z, y, start, end });
+            start = next(row, end, true);
         }
     }
     found
+}
+
+/// The first column from `at` on that is (or is not) in the region; the length of the row if there is none.
+fn next(row: &[bool], at: usize, inside: bool) -> usize {
+    const WIDE: usize = 32;
+    // Most stretches are long: whole blocks are looked at first.
+    let blocks = row[at..].as_chunks::<WIDE>().0;
+    let none = |block: &&[bool; WIDE]| !block.iter().fold(false, |any, v| any | (*v == inside));
+    let from = at + WIDE * blocks.iter().take_while(none).count();
+    row[from..].iter().position(|v| *v == inside).map_or(row.len(), |n| from + n)
 }
 
 impl Roi {

@@ -425,9 +425,9 @@ impl<'a> Key<'a> {
         found.collect::<Option<_>>().ok_or_else(|| bad(self.path, self.value, "a list of numbers"))
     }
 
-    fn spacing(self) -> Result<[f64; 3], RadiomicsError> {
-        let found = <[f64; 3]>::try_from(self.numbers()?).ok().filter(|s| s.iter().all(|v| *v >= 0.0));
-        found.ok_or_else(|| bad(self.path, self.value, "three spacings, 0 or more"))
+    fn spacing(self) -> Result<Vec<f64>, RadiomicsError> {
+        let found = Some(self.numbers()?).filter(|s| s.iter().all(|v| *v >= 0.0));
+        found.ok_or_else(|| bad(self.path, self.value, "spacings in mm (x, y, z), 0 or more"))
     }
 
     fn range(self) -> Result<Vec<f64>, RadiomicsError> {

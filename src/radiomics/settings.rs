@@ -186,8 +186,8 @@ pub struct Settings {
     pub normalize_scale: f64,
     /// `removeOutliers`.
     pub remove_outliers: Option<f64>,
-    /// `resampledPixelSpacing`, mm (x, y, z); 0 keeps an axis.
-    pub resampled_spacing: Option<[f64; 3]>,
+    /// `resampledPixelSpacing`, mm (x, y, z; x, y for a plane); 0 keeps an axis.
+    pub resampled_spacing: Option<Vec<f64>>,
     /// `interpolator`; none switches resampling off.
     pub interpolator: Option<Interpolator>,
     /// `preCrop`.
@@ -222,6 +222,8 @@ pub struct Settings {
     pub images: Vec<(ImageType, Vec<(String, Value)>)>,
     /// What the filters read: `sigma`, `wavelet` and so on.
     pub filters: FilterSettings,
+    /// Whether the image is a plane (two axes: 0 = y, 1 = x); set by the image, not by a file.
+    pub(super) planar: bool,
     /// `setting` as PyRadiomics reports it: its defaults, then the keys of the file.
     pub(super) reported: Vec<(String, Value)>,
 }
@@ -260,6 +262,7 @@ impl Default for Settings {
             classes: usual.collect(),
             images: vec![(ImageType::Original, Vec::new())],
             filters: FilterSettings::default(),
+            planar: false,
             reported: schema::reported_defaults(),
         }
     }
@@ -367,9 +370,21 @@ impl Settings {
         Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
-    /// The axis (0 = z, 1 = y, 2 = x) along which `force2D` looks at no neighbors.
+    /// The axis (0 = z, 1 = y, 2 = x) along which `force2D` looks at no neighbors. The axes of a plane count from y.
     pub(super) fn flat_axis(&self) -> Option<usize> {
-        self.force_2d.then_some(self.force_2d_dimension)
+        let axis = self.force_2d_dimension + usize::from(self.planar);
+        (self.force_2d && axis < 3).then_some(axis)
+    }
+
+    /// The number of axes that the image has.
+    pub(super) fn axes(&self) -> usize {
+        if self.planar { 2 } else { 3 }
+    }
+
+    /// The axes (0 = z, 1 = y, 2 = x) that a wavelet filters, x first.
+    pub(super) fn wavelet_axes(&self) -> Vec<usize> {
+        let flat = self.flat_axis();
+        (usize::from(self.planar)..3).rev().filter(|axis| flat != Some(*axis)).collect()
     }
 
     /// The features of a class that are computed, in order, and a warning for each deprecated one.

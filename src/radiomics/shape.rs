@@ -30,7 +30,7 @@ pub(super) const FEATURES: [Definition; 17] = [
 pub(super) fn compute(mask: ArrayView3<bool>, spacing: [f64; 3]) -> Vec<(&'static str, f64)> {
     let mesh = Mesh::new(mask, spacing);
     let (area, volume) = (mesh.area, mesh.volume);
-    let [slice, column, row, all] = diameters(mesh.vertices, spacing);
+    let [slice, column, row, all] = diameters(&mesh.vertices, spacing);
     let [least, minor, major] = axes(mask, spacing);
     let length = |eigenvalue: f64| if eigenvalue < 0.0 { f64::NAN } else { eigenvalue.sqrt() * 4.0 };
     let ratio = |a: f64, b: f64| if a < 0.0 || b < 0.0 { f64::NAN } else { (a / b).sqrt() };
@@ -78,6 +78,11 @@ impl Mesh {
         for z in 0..=nz {
             for y in 0..=ny {
                 let at = z * plane + y * row;
+                let corner = flat[at];
+                let uniform = |at: usize| flat[at..at + row].iter().fold(true, |same, v| same & (*v == corner));
+                if [at, at + row, at + plane, at + plane + row].into_iter().all(uniform) {
+                    continue;
+                }
                 let column = |x: usize| {
                     let (a, b) = (flat[at + x], flat[at + row + x]);
                     let (c, d) = (flat[at + plane + x], flat[at + plane + row + x]);
@@ -140,16 +145,39 @@ fn dot(a: [f64; 3], b: [f64; 3]) -> f64 {
 }
 
 /// Largest distances between vertices of the same z, y, x (slice, column, row) and of all.
-/// Only corners of convex hulls can be farthest apart, so every plane is reduced to its hull before distances are taken.
-fn diameters(mut vertices: Vec<[i32; 3]>, spacing: [f64; 3]) -> [f64; 4] {
+/// Only corners of convex hulls can be farthest apart, so every plane is reduced to its hull before distances are taken; of
+/// every line in it only the two ends count.
+fn diameters(vertices: &[[i32; 3]], spacing: [f64; 3]) -> [f64; 4] {
+    let end = |a: usize| vertices.iter().map(|v| v[a]).max().unwrap_or(0) as usize + 1; // none is negative
+    let ends = [end(0), end(1), end(2)];
     let mut found = [0.0f64; 4];
     let mut corners = Vec::new();
     for axis in 0..3 {
+        let (u, v) = ((axis + 1) % 3, (axis + 2) % 3);
+        let mut lines = vec![(i32::MAX, i32::MIN); ends[axis] * ends[u]];
+        for vertex in vertices {
+            let (low, high) = &mut lines[vertex[axis] as usize * ends[u] + vertex[u] as usize];
+            (*low, *high) = ((*low).min(vertex[v]), (*high).max(vertex[v]));
+        }
         let (mut largest, mut hulls) = (0.0f64, Vec::new());
-        vertices.sort_unstable_by_key(|v| (v[axis], v[(axis + 1) % 3], v[(axis + 2) % 3]));
-        for plane in vertices.chunk_by(|a, b| a[axis] == b[axis]) {
-            let hull = hull(plane, axis);
-            largest = largest.max(farthest(&hull, spacing));
+        let mut plane = Vec::new();
+        for (at, lines) in lines.chunks_exact(ends[u]).enumerate() {
+            plane.clear();
+            for (line, (low, high)) in lines.iter().enumerate().filter(|(_, (low, high))| low <= high) {
+                let place = |along: i32| {
+                    let mut vertex = [0; 3];
+                    (vertex[axis], vertex[u], vertex[v]) = (at as i32, line as i32, along);
+                    vertex
+                };
+                plane.push(place(*low));
+                if low < high {
+                    plane.push(place(*high));
+                }
+            }
+            let hull = hull(&plane, axis);
+            if largest < 1.000001 * square_across(&hull, spacing) {
+                largest = largest.max(farthest(&hull, spacing));
+            }
             hulls.extend(hull);
         }
         found[axis] = largest.sqrt();
@@ -157,12 +185,24 @@ fn diameters(mut vertices: Vec<[i32; 3]>, spacing: [f64; 3]) -> [f64; 4] {
             corners = hulls;
         } else {
             // A corner of the hull in space is a corner in each of its three planes.
-            let set: std::collections::HashSet<[i32; 3]> = hulls.into_iter().collect();
-            corners.retain(|c| set.contains(c));
+            let key = |v: &[i32; 3]| (v[0] as usize * ends[1] + v[1] as usize) * ends[2] + v[2] as usize;
+            let mut keys: Vec<usize> = hulls.iter().map(key).collect();
+            keys.sort_unstable();
+            corners.retain(|c| keys.binary_search(&key(c)).is_ok());
         }
     }
     found[3] = farthest(&corners, spacing).sqrt();
     found
+}
+
+/// Squared diagonal of the box around points given in half voxels: no two of them lie farther apart.
+fn square_across(points: &[[i32; 3]], spacing: [f64; 3]) -> f64 {
+    let extent = |axis: usize| {
+        let places = points.iter().map(|p| p[axis]);
+        let (low, high) = places.fold((i32::MAX, i32::MIN), |(low, high), p| (low.min(p), high.max(p)));
+        f64::from(high.saturating_sub(low).max(0)) * 0.5 * spacing[axis]
+    };
+    (0..3).map(extent).map(|mm| mm * mm).sum()
 }
 
 /// Largest squared distance between points given in half voxels.
@@ -285,7 +325,7 @@ mod tests {
                 expected[3] = expected[3].max(distance);
             }
         }
-        for (a, b) in diameters(vertices, spacing).iter().zip(expected) {
+        for (a, b) in diameters(&vertices, spacing).iter().zip(expected) {
             assert!((a - b).abs() < 1e-12);
         }
     }

@@ -30,6 +30,9 @@ pub(super) fn compute(
     warnings: &mut Vec<String>,
 ) -> Result<Option<Vec<(&'static str, f64)>>, RadiomicsError> {
     let mut warn = |text: String| warnings.push(format!("radiomics.featureextractor: {text}"));
+    if settings.planar {
+        return Ok(Some(features(mask, [spacing[1], spacing[2]])));
+    }
     let Some(axis) = settings.flat_axis() else {
         warn("parameter force2D must be set to True to enable shape2D extraction".into());
         return Ok(None);

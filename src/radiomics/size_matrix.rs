@@ -33,36 +33,75 @@ impl SizeMatrix {
         if n == 0.0 {
             return None;
         }
-        let over = |f: &dyn Fn(f64, f64) -> f64| self.cells.iter().map(|(i, j, c)| c * f(*i, *j)).sum::<f64>() / n;
-        let (level, size) = (over(&|i, _| i), over(&|_, j| j));
-        let by_level = squares(self.cells.iter().map(|c| (c.0, c.2)).collect());
-        let by_size = squares(self.cells.iter().map(|c| (c.1, c.2)).collect());
+        let (mut level, mut size) = (0.0, 0.0);
+        for (i, j, c) in &self.cells {
+            level += c * i;
+            size += c * j;
+        }
+        (level, size) = (level / n, size / n);
+        let mut sums = [0.0; 11];
+        for (i, j, c) in &self.cells {
+            let (i, j, c) = (*i, *j, *c);
+            let (ii, jj) = (i * i, j * j);
+            let p = c / n;
+            let terms = [
+                c * (1.0 / jj),
+                c * jj,
+                c * ((i - level) * (i - level)),
+                c * ((j - size) * (j - size)),
+                c * (1.0 / ii),
+                c * ii,
+                c * (1.0 / (ii * jj)),
+                c * (ii / jj),
+                c * (jj / ii),
+                c * (ii * jj),
+                p * (p + f64::EPSILON).log2(),
+            ];
+            sums.iter_mut().zip(terms).for_each(|(sum, term)| *sum += term);
+        }
+        let by_level = squares(self.cells.iter().map(|c| (c.0, c.2)));
+        let by_size = squares(self.cells.iter().map(|c| (c.1, c.2)));
+        let [small, large, levels, sizes, low, high, small_low, small_high, large_low, large_high, entropy] = sums;
         Some(SizeFeatures {
-            small: over(&|_, j| 1.0 / (j * j)),
-            large: over(&|_, j| j * j),
+            small: small / n,
+            large: large / n,
             level_non_uniformity: by_level / n,
             level_non_uniformity_normalized: by_level / (n * n),
             size_non_uniformity: by_size / n,
             size_non_uniformity_normalized: by_size / (n * n),
             percentage: 1.0 / size,
-            level_variance: over(&|i, _| (i - level) * (i - level)),
-            size_variance: over(&|_, j| (j - size) * (j - size)),
-            entropy: -self.cells.iter().map(|c| c.2 / n).map(|p| p * (p + f64::EPSILON).log2()).sum::<f64>(),
-            low: over(&|i, _| 1.0 / (i * i)),
-            high: over(&|i, _| i * i),
-            small_low: over(&|i, j| 1.0 / (i * i * (j * j))),
-            small_high: over(&|i, j| i * i / (j * j)),
-            large_low: over(&|i, j| j * j / (i * i)),
-            large_high: over(&|i, j| i * i * (j * j)),
+            level_variance: levels / n,
+            size_variance: sizes / n,
+            entropy: -entropy,
+            low: low / n,
+            high: high / n,
+            small_low: small_low / n,
+            small_high: small_high / n,
+            large_low: large_low / n,
+            large_high: large_high / n,
         })
     }
 }
 
+/// Keys below this have their place in a table.
+const TABLE: usize = 256;
+
 /// Sum of squares of the counts that have the same level (or size).
-fn squares(mut counts: Vec<(f64, f64)>) -> f64 {
-    counts.sort_unstable_by(|a, b| a.0.total_cmp(&b.0));
-    let same = counts.chunk_by(|a, b| a.0 == b.0).map(|group| group.iter().map(|(_, count)| count).sum::<f64>());
-    same.map(|count| count * count).sum()
+fn squares(cells: impl Iterator<Item = (f64, f64)>) -> f64 {
+    let (mut table, mut rest) = ([0.0; TABLE], Vec::new());
+    let mut end = 0;
+    for (key, count) in cells {
+        match table.get_mut(key as usize) {
+            Some(sum) => {
+                *sum += count;
+                end = end.max(key as usize + 1);
+            }
+            None => rest.push((key, count)),
+        }
+    }
+    rest.sort_unstable_by(|a, b| a.0.total_cmp(&b.0));
+    let same = rest.chunk_by(|a, b| a.0 == b.0).map(|group| group.iter().map(|(_, count)| count).sum::<f64>());
+    table[..end].iter().copied().chain(same).map(|count| count * count).sum()
 }
 
 #[cfg(test)]

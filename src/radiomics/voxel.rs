@@ -1,11 +1,12 @@
 //! Voxel-based extraction: every feature as a map, computed in a box (the kernel) around each voxel of the region.
 
+use super::box_kernel::{BoxKernel, Workspace};
 use super::discretize::{Levels, discretize};
-use super::extract::spacing_zyx;
+use super::extract::{collect, spacing_zyx};
 use super::filters::Filtered;
 use super::glcm_kernel::GlcmKernel;
 use super::neighborhood::Neighborhoods;
-use super::region::{Bounds, Roi, part};
+use super::region::{Bounds, Roi, part, runs};
 use super::settings::{Class, Settings};
 use super::table::{Definition, Diagnostics, Offer};
 use super::{RadiomicsError, firstorder, glcm, glrlm, glszm};
@@ -70,10 +71,12 @@ pub(super) fn maps(
     let mask = part(&view, bounds);
     let everywhere = Array3::from_elem(mask.dim(), true);
     let counted = if settings.voxel.masked_kernel { mask } else { everywhere.view() };
-    if values.iter().zip(counted).any(|(v, counts)| *counts && !v.is_finite()) {
+    let runs = runs(counted);
+    let counted = collect(values, &runs);
+    if counted.iter().any(|v| !v.is_finite()) {
         return Err(RadiomicsError::NotFinite { place: "inside the region" });
     }
-    let levels = discretize(values, counted, float32, settings)?;
+    let levels = discretize(&counted, &runs, mask.dim(), float32, settings)?;
     let work = Work {
         values,
         levels: &levels,
@@ -104,7 +107,11 @@ pub(super) fn maps(
             name: format!("{image_type}_{}_{}", class.name(), definition.name),
             unit: definition.unit,
             ibsi: definition.ibsi,
-            image: Image { geometry: geometry.clone(), voxels: Voxels::F64(array) },
+            image: Image {
+                geometry: geometry.clone(),
+                voxels: Voxels::F64(array),
+                dimension: if settings.planar { 2 } else { 3 },
+            },
         }));
     }
     Ok((found, warnings))
@@ -151,13 +158,29 @@ impl Work<'_> {
 
     /// A class whose voxels do not depend on each other: that of a region of the kernel's size, for each.
     fn class(&self, class: Class, wanted: &[&Definition], arrays: &mut [Array3<f64>]) {
+        let kernels = BoxKernel::new(self.levels, self.settings);
+        let of_class = || class.definitions().iter().filter(|d| d.offer != Offer::Removed);
+        let order: Vec<Option<usize>> =
+            wanted.iter().map(|wanted| of_class().position(|d| d.name == wanted.name)).collect();
         let of_voxel = |kernel: &mut Kernel, center: &[usize; 3]| -> Vec<f64> {
             let (low, shape) = self.kernel(*center);
+            let space = &mut kernel.space;
+            let ready = matches!(class, Class::Gldm | Class::Ngtdm)
+                || (class == Class::Glrlm && self.settings.weighting.is_none());
+            let quick = match class {
+                _ if !ready || !kernels.read(space, (low, shape)) => None,
+                Class::Gldm => Some(kernels.gldm(space).to_vec()),
+                Class::Ngtdm => Some(kernels.ngtdm(space).to_vec()),
+                _ => kernels.glrlm(space).map(|found| found.to_vec()),
+            };
+            if let Some(found) = quick {
+                return order.iter().map(|k| k.map_or(f64::NAN, |k| found[k])).collect();
+            }
             kernel.cut(self, low, shape);
             let levels = &kernel.levels;
             let found = match class {
                 Class::FirstOrder => {
-                    firstorder::compute(&mut kernel.values, levels, self.settings.voxel_array_shift, self.voxel_mm3)
+                    firstorder::compute(&kernel.values, levels, self.settings.voxel_array_shift, self.voxel_mm3)
                 }
                 Class::Glrlm => glrlm::compute(levels, self.spacing, self.settings),
                 Class::Glszm => glszm::compute(levels, self.settings),
@@ -242,11 +265,12 @@ struct Kernel {
     levels: Levels,
     /// Values of its voxels that count.
     values: Vec<f64>,
+    space: Workspace,
 }
 
 impl Kernel {
     fn new(whole: &Levels) -> Kernel {
-        Kernel { levels: Levels::empty(whole.ng), values: Vec::new() }
+        Kernel { levels: Levels::empty(whole.ng), values: Vec::new(), space: Workspace::default() }
     }
 
     fn cut(&mut self, work: &Work, low: [usize; 3], shape: [usize; 3]) {

@@ -16,6 +16,8 @@ pub struct Nomogram {
     pub intended_use: String,
     /// On whom (or on what) it was fitted.
     pub cohort: String,
+    /// Taken over from a publication, validated on no patient of this site.
+    pub external: bool,
     /// The event that is predicted.
     pub outcome: String,
     /// The probability is that of the event within this many months.

@@ -44,6 +44,8 @@ struct Manifest {
     disclaimer: String,
     intended_use: String,
     cohort: String,
+    #[serde(default)]
+    external: bool,
     outcome: String,
     horizon_months: u32,
     files: BTreeMap<String, String>,
@@ -223,6 +225,7 @@ impl Manifest {
             manifest_sha256,
             intended_use: self.intended_use,
             cohort: self.cohort,
+            external: self.external,
             outcome: self.outcome,
             horizon_months: self.horizon_months,
             radiomics: RadiomicsParameters { yaml, sha256 },

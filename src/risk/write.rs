@@ -68,6 +68,9 @@ impl Nomogram {
             line(format_args!("{key} = {}", quoted(value)));
         }
         line(format_args!("horizon_months = {}", self.horizon_months));
+        if self.external {
+            line(format_args!("external = true"));
+        }
         line(format_args!("\n[files]\n\"golden.json\" = {}", quoted(golden_sha256)));
         let RadiomicsParameters { yaml, sha256 } = &self.radiomics;
         line(format_args!("\n[radiomics]\nparameters = {}\nsha256 = {}", quoted(yaml), quoted(sha256)));

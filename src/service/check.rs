@@ -2,7 +2,7 @@
 
 use super::analysis::Models;
 use super::{Config, now_ms};
-use crate::{Explain, device, store};
+use crate::{Explain, device, dicom, store};
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 
@@ -67,7 +67,17 @@ pub fn check(config: &Config) -> Vec<Finding> {
     if let Some(results) = &config.store.results_directory {
         findings.push(folder("the results folder", results));
     }
-    findings.push(port("DICOM", config.dicom.listen));
+    let verified = config.dicom.verify();
+    findings.push(Finding::of(
+        "DICOM certificates, callers and destinations fit together",
+        verified.as_ref().map_err(|e| e as &dyn Explain).map(|_| ()),
+    ));
+    if !config.dicom.tls.as_ref().is_some_and(|tls| tls.only) {
+        findings.push(port("DICOM", config.dicom.listen));
+    }
+    if let Some(address) = config.dicom.tls.as_ref().and_then(|tls| tls.listen) {
+        findings.push(port("DICOM with TLS", address));
+    }
     if config.dicom.allow.is_empty() {
         findings.push(Finding::bad(
             "nobody may send: dicom.allow is empty",
@@ -75,6 +85,7 @@ pub fn check(config: &Config) -> Vec<Finding> {
             "name the scanner's AE title in dicom.allow",
         ));
     }
+    findings.extend(config.dicom.send.iter().map(|to| destination(config, to)));
     findings.push(match &config.alert.broker {
         Some(broker) => Finding::good(format!("alerts go to the broker {broker}")),
         None if config.alert.embedded_port == 0 => {
@@ -124,6 +135,16 @@ fn folder(what: &str, path: &Path) -> Finding {
             "folder.not-writable",
             "create it for the service's user, or name another",
         ),
+    }
+}
+
+/// A destination that does not answer now is told, and no reason not to start: the outbox waits for it.
+fn destination(config: &Config, to: &dicom::Destination) -> Finding {
+    let target = super::delivery::target(&config.dicom, to);
+    let answer = target.map_err(|e| e.to_string()).and_then(|t| dicom::echo(&t).map_err(|e| e.to_string()));
+    match answer {
+        Ok(time) => Finding::good(format!("{} answers C-ECHO in {} ms", to.ae_title, time.as_millis())),
+        Err(why) => Finding::good(format!("{} does not answer C-ECHO now, results will wait: {why}", to.ae_title)),
     }
 }
 

@@ -12,6 +12,9 @@ pub struct Config {
     pub store: StoreConfig,
     /// The DICOM receiver and when a series is complete.
     pub dicom: dicom::Config,
+    /// Which series are analyzed; without it the default rules.
+    #[serde(default)]
+    pub series: dicom::SeriesRules,
     /// Alerts, results and events over MQTT.
     pub alert: alert::Config,
     /// The web pages; without it there are none.

@@ -125,5 +125,5 @@ fn entry(
     expires_at_ms: Option<i64>,
 ) -> NewOutbox {
     let payload = serde_json::to_string(payload).expect("a struct of plain values always serializes");
-    NewOutbox { id, kind, topic, payload, study: study.map(Into::into), expires_at_ms }
+    NewOutbox { id, kind, topic, payload, study: study.map(Into::into), expires_at_ms, file: None }
 }

@@ -9,7 +9,9 @@
 
 pub mod analysis;
 mod check;
+mod choice;
 mod config;
+mod delivery;
 mod events;
 mod features;
 pub mod objects;
@@ -23,6 +25,7 @@ mod worker;
 
 pub use check::{Finding as CheckFinding, check};
 pub use config::{Config, ConfigError, ModelsConfig, StoreConfig};
+pub use delivery::SendV1;
 pub use features::Features;
 pub use packages::{PackageReadError, read_package};
 pub use result::{

@@ -13,6 +13,8 @@ pub struct Situation {
     pub sender_open: bool,
     /// Whether its slices leave a gap that a late slice could close.
     pub has_gap: bool,
+    /// Whether other series of the same study are still arriving: the choice among them waits for all.
+    pub siblings_arriving: bool,
     /// Whether all its outbox entries have ended.
     pub outbox_ended: bool,
     /// Whether clinical values arrived that its result does not contain.
@@ -66,12 +68,19 @@ pub struct Patience {
     pub incomplete: Duration,
 }
 
+/// Whether a series is complete, or has been waited for long enough. Both times are measured from the last object on, so a series
+/// whose siblings arrive for ever is still waited for no longer than they are.
+pub fn is_ready(quiet: Duration, sender_open: bool, has_gap: bool, patience: Patience) -> bool {
+    let complete = quiet >= patience.quiet && !sender_open && !has_gap;
+    complete || quiet >= patience.incomplete
+}
+
 /// Chooses the next step of a study.
 pub fn next_step(now: &Situation, patience: Patience) -> Step {
     match now.stage {
         Stage::Receiving => {
-            let complete = now.quiet >= patience.quiet && !now.sender_open && !now.has_gap;
-            if complete || now.quiet >= patience.incomplete { Step::Assemble } else { Step::Wait }
+            let ready = is_ready(now.quiet, now.sender_open, now.has_gap, patience);
+            if ready && !now.siblings_arriving { Step::Assemble } else { Step::Wait }
         }
         Stage::Assembled => Step::Segment,
         Stage::Segmented => Step::Measure,
@@ -95,6 +104,7 @@ mod tests {
             quiet: Duration::from_secs(quiet_s),
             sender_open: false,
             has_gap: false,
+            siblings_arriving: false,
             outbox_ended: false,
             clinical_is_newer: false,
         }
@@ -109,6 +119,15 @@ mod tests {
         let gap = Situation { has_gap: true, ..at(Stage::Receiving, 60) };
         assert_eq!(next_step(&gap, PATIENCE), Step::Wait);
         assert_eq!(next_step(&Situation { quiet: Duration::from_secs(120), ..gap }, PATIENCE), Step::Assemble);
+        let open = Situation { sender_open: true, ..at(Stage::Receiving, 120) };
+        assert_eq!(next_step(&open, PATIENCE), Step::Assemble);
+    }
+
+    #[test]
+    fn a_complete_series_waits_for_the_others_of_its_study() {
+        let waiting = Situation { siblings_arriving: true, ..at(Stage::Receiving, 60) };
+        assert_eq!(next_step(&waiting, PATIENCE), Step::Wait);
+        assert_eq!(next_step(&Situation { siblings_arriving: false, ..waiting }, PATIENCE), Step::Assemble);
     }
 
     #[test]

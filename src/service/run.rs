@@ -2,6 +2,7 @@
 
 use super::Config;
 use super::analysis::{Models, ModelsError};
+use super::delivery::{Reporter, Sender};
 use super::events::{self, Told};
 use super::plan::Patience;
 use super::sink::{Arrivals, StoreSink};
@@ -24,12 +25,18 @@ const HEALTH_EVERY: Duration = Duration::from_secs(30);
 /// The worker may be silent this long (one study is a few seconds) before the watchdog is no longer fed.
 const WORKER_SILENT: Duration = Duration::from_secs(300);
 
+/// Senders that wait for another node are left behind after this long.
+const SENDERS_GRACE: Duration = Duration::from_secs(3);
+
 /// Why the service did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// The store.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The certificates of the DICOM ports and destinations.
+    #[error(transparent)]
+    Tls(#[from] dicom::TlsError),
     /// A model package.
     #[error(transparent)]
     Models(#[from] ModelsError),
@@ -58,6 +65,7 @@ impl Explain for StartError {
     fn code(&self) -> &'static str {
         match self {
             Self::Store(e) => e.code(),
+            Self::Tls(e) => e.code(),
             Self::Models(e) => e.code(),
             Self::Alert(e) => e.code(),
             Self::Console(e) => e.code(),
@@ -68,6 +76,7 @@ impl Explain for StartError {
     fn advice(&self) -> &'static str {
         match self {
             Self::Store(e) => e.advice(),
+            Self::Tls(e) => e.advice(),
             Self::Models(e) => e.advice(),
             Self::Alert(e) => e.advice(),
             Self::Console(e) => e.advice(),
@@ -81,7 +90,7 @@ impl Explain for StartError {
 
 /// A running service.
 pub struct Service {
-    /// Where it receives DICOM.
+    /// Where it receives DICOM; its TLS port where there is no other.
     pub dicom: SocketAddr,
     /// The broker it speaks to.
     pub broker: BrokerAddress,
@@ -94,11 +103,14 @@ pub struct Service {
     heartbeat: Arc<AtomicU64>,
     began: Instant,
     threads: Vec<JoinHandle<()>>,
+    /// Threads that may wait for another node for a minute; what they do is durable at each step.
+    senders: Vec<JoinHandle<()>>,
 }
 
 impl Service {
-    /// Starts everything. Nothing is received before everything that receiving promises is there.
-    pub fn start(config: Config) -> Result<Service, StartError> {
+    /// Starts everything; compressed frames are decoded by `decoder`. Nothing is received before everything that receiving
+    /// promises is there.
+    pub fn start(config: Config, decoder: dicom::Decoder) -> Result<Service, StartError> {
         let began = Instant::now();
         tracing::info!(
             version = env!("CARGO_PKG_VERSION"),
@@ -108,7 +120,7 @@ impl Service {
         );
         let models = Arc::new(Models::load(config.models.segmenter.as_deref(), config.models.nomogram.as_deref())?);
         config.console.as_ref().map(console::Config::verify).transpose()?;
-        let listener = listen("the DICOM receiver", config.dicom.listen)?;
+        let doors = doors(&config.dicom)?;
         let pages = config.console.as_ref().map(|c| listen("the console", c.listen)).transpose()?;
         let (store, notices) = Store::open(&config.store.directory, super::now_ms())?;
         for notice in notices {
@@ -136,13 +148,15 @@ impl Service {
         alert.broker = Some(broker.clone());
         alert.verify()?;
 
+        let sender = |to: &dicom::Destination| Sender::new(store.clone(), &config.dicom, to.clone());
+        let senders = config.dicom.send.iter().map(sender).collect::<Result<Vec<_>, _>>()?;
         let stop = Arc::new(AtomicBool::new(false));
         let (stop_async, stopped) = watch::channel(false);
         let heartbeat = Arc::new(AtomicU64::new(0));
         let arrivals = Arc::new(Arrivals::default());
         let address = |l: &TcpListener, asked| l.local_addr().unwrap_or(asked);
         let mut service = Service {
-            dicom: address(&listener, config.dicom.listen),
+            dicom: doors.first().map_or(config.dicom.listen, |d| address(&d.listener, config.dicom.listen)),
             broker,
             console: pages.as_ref().zip(config.console.as_ref()).map(|(l, c)| address(l, c.listen)),
             store: store.clone(),
@@ -151,6 +165,7 @@ impl Service {
             heartbeat: heartbeat.clone(),
             began,
             threads: Vec::new(),
+            senders: Vec::new(),
         };
         let cut_offs =
             models.nomogram.variants.iter().map(|v| (v.name.clone(), [v.intermediate_from, v.high_from])).collect();
@@ -158,11 +173,14 @@ impl Service {
             store: store.clone(),
             models,
             arrivals: arrivals.clone(),
+            rules: config.series,
+            decoder,
             patience: Patience {
                 quiet: Duration::from_secs(config.dicom.quiet_s.into()),
                 incomplete: Duration::from_secs(config.dicom.incomplete_s.into()),
             },
             alert: alert.clone(),
+            destinations: config.dicom.send.clone(),
             clinical: config.clinical,
             results_directory: config.store.results_directory.clone(),
             heartbeat,
@@ -172,12 +190,23 @@ impl Service {
             let stop = stop.clone();
             move || worker.run(&stop)
         })?;
-        let sink = Arc::new(StoreSink { store: store.clone(), arrivals });
+        let sink = Arc::new(StoreSink::new(store.clone(), arrivals, &config.dicom));
+        for sender in senders {
+            let stop = stop.clone();
+            service.spawn("sender", move || sender.run(&stop))?;
+            service.senders.extend(service.threads.pop());
+        }
+        let reporter = Reporter { store: store.clone(), config: config.dicom.clone() };
+        service.spawn("reporter", {
+            let stop = stop.clone();
+            move || reporter.run(&stop)
+        })?;
+        service.senders.extend(service.threads.pop());
         let dicom_config = config.dicom;
         service.spawn("dicom", {
             let stop = stop.clone();
             move || {
-                if let Err(error) = dicom::serve(listener, dicom_config, sink, stop) {
+                if let Err(error) = dicom::serve(doors, dicom_config, sink, stop) {
                     tracing::error!(%error, "the DICOM receiver ended");
                 }
             }
@@ -197,7 +226,8 @@ impl Service {
     /// Whether every part is at work; what the watchdog is fed by.
     pub fn is_alive(&self) -> bool {
         let last = Duration::from_millis(self.heartbeat.load(Ordering::Relaxed));
-        self.threads.iter().all(|t| !t.is_finished()) && self.began.elapsed().saturating_sub(last) < WORKER_SILENT
+        self.threads.iter().chain(&self.senders).all(|t| !t.is_finished())
+            && self.began.elapsed().saturating_sub(last) < WORKER_SILENT
     }
 
     /// Stops: no new associations, the running step ends, everything is on disk.
@@ -210,8 +240,25 @@ impl Service {
                 tracing::error!(name, "a part of the service had ended by a fault of the program");
             }
         }
+        let deadline = Instant::now() + SENDERS_GRACE;
+        while self.senders.iter().any(|t| !t.is_finished()) && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(20));
+        }
         tracing::info!("stopped");
     }
+}
+
+/// The DICOM ports, after what they need was read.
+fn doors(config: &dicom::Config) -> Result<Vec<dicom::Door>, StartError> {
+    config.verify()?;
+    let mut doors = Vec::new();
+    if !config.tls.as_ref().is_some_and(|tls| tls.only) {
+        doors.push(dicom::Door { listener: listen("the DICOM receiver", config.listen)?, tls: false });
+    }
+    if let Some(address) = config.tls.as_ref().and_then(|tls| tls.listen) {
+        doors.push(dicom::Door { listener: listen("the DICOM receiver with TLS", address)?, tls: true });
+    }
+    Ok(doors)
 }
 
 fn listen(what: &'static str, address: SocketAddr) -> Result<TcpListener, StartError> {

@@ -1,10 +1,15 @@
 //! Where received DICOM objects go: into the store, durably, before the sender hears "success".
 
+use super::delivery;
 use super::events::{self, Told};
 use crate::alert::payload::EventKind;
-use crate::dicom::{AssociationEnd, Received, Rejection, Sink, StoreFailure};
-use crate::store::{AuditNote, NewObject, PutObject, Store};
+use crate::dicom::{
+    AeTitle, AssociationEnd, CommitReport, CommitRequest, Commitment, Durability, Received, Recorded, Reference,
+    Rejection, Sink, StoreFailure,
+};
+use crate::store::{AuditNote, NewObject, PutObject, StagedObject, Store, StoreError};
 use crate::{Explain, dicom};
+use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -62,18 +67,102 @@ impl Arrivals {
     }
 }
 
+/// So many objects, or bytes, of an open association are brought to disk before it ends.
+const STAGED_MAX: usize = 2000;
+const STAGED_BYTES_MAX: u64 = 2 << 30;
+/// The free room of the disk is measured this often.
+const ROOM_EVERY: Duration = Duration::from_millis(500);
+
 /// The receiver's sink.
 pub struct StoreSink {
-    /// Keeps the objects.
-    pub store: Store,
-    /// Hears of arrivals.
-    pub arrivals: Arc<Arrivals>,
+    store: Store,
+    arrivals: Arc<Arrivals>,
+    durability: Durability,
+    free_mb_min: u64,
+    /// Objects of open associations that are not on disk yet, by association.
+    staged: Mutex<BTreeMap<u64, Vec<StagedObject>>>,
+    /// When the room was measured, and whether there was enough.
+    room: Mutex<Option<(Instant, bool)>>,
+}
+
+/// Facts of a header that the row of an object keeps.
+#[derive(Serialize, Deserialize, Default)]
+struct FactsV1 {
+    #[serde(default)]
+    sop_class: String,
+}
+
+impl StoreSink {
+    /// A sink into a store.
+    pub fn new(store: Store, arrivals: Arc<Arrivals>, config: &dicom::Config) -> Self {
+        let (durability, free_mb_min) = (config.durability, config.free_mb_min.into());
+        Self { store, arrivals, durability, free_mb_min, staged: Mutex::default(), room: Mutex::default() }
+    }
+
+    /// Refuses while the disk is nearly full: the rows still need room for what was promised before, and sled does not recover
+    /// from a disk that is quite full.
+    fn check_room(&self) -> Result<(), StoreFailure> {
+        let mut room = self.room.lock().unwrap_or_else(PoisonError::into_inner);
+        let enough = match *room {
+            Some((at, enough)) if at.elapsed() < ROOM_EVERY => enough,
+            _ => {
+                let enough = self.store.free_mb().map_err(failure)? >= self.free_mb_min;
+                *room = Some((Instant::now(), enough));
+                enough
+            }
+        };
+        if enough {
+            return Ok(());
+        }
+        tracing::error!(free_mb_min = self.free_mb_min, "an object was refused: the disk is nearly full");
+        Err(StoreFailure::out_of_resources("the disk is nearly full"))
+    }
+
+    fn stage(&self, new: &NewObject, association: u64, now_ms: i64) -> Result<Option<PutObject>, StoreFailure> {
+        let object = match self.store.stage_object(new, now_ms).map_err(failure)? {
+            Ok(object) => object,
+            Err(known) => return Ok(Some(known)),
+        };
+        let full = {
+            let mut staged = self.staged.lock().unwrap_or_else(PoisonError::into_inner);
+            let own = staged.entry(association).or_default();
+            own.push(object);
+            own.len() >= STAGED_MAX || own.iter().map(StagedObject::length).sum::<u64>() >= STAGED_BYTES_MAX
+        };
+        if full {
+            self.settle(association)?;
+        }
+        Ok(None)
+    }
+
+    /// Which of the objects are kept, and why not.
+    fn look(&self, object: &Reference) -> Result<(), u16> {
+        let found = self.store.find_object(object.sop_instance_uid.as_str()).map_err(|error| {
+            tracing::error!(%error, "an object could not be looked up");
+            dicom::status::PROCESSING_FAILURE
+        })?;
+        let found = found.ok_or(dicom::status::NO_SUCH_INSTANCE)?;
+        let facts: FactsV1 = serde_json::from_str(&found.header_json).unwrap_or_default();
+        let same = facts.sop_class == object.sop_class_uid;
+        if same { Ok(()) } else { Err(dicom::status::CLASS_INSTANCE_CONFLICT) }
+    }
+}
+
+fn failure(error: StoreError) -> StoreFailure {
+    tracing::error!(code = error.code(), %error, "an object could not be kept");
+    if error.code() == "store.no-space" {
+        StoreFailure::out_of_resources(error.to_string())
+    } else {
+        StoreFailure::processing(error.to_string())
+    }
 }
 
 impl Sink for StoreSink {
     fn store(&self, object: Received) -> Result<(), StoreFailure> {
+        self.check_room()?;
         let h = &object.header;
         let accession = Some(h.accession_number.as_str()).filter(|a| !a.is_empty());
+        let facts = serde_json::json!(FactsV1 { sop_class: h.sop_class_uid.clone() }).to_string();
         let new = NewObject {
             study_uid: h.study_instance_uid.as_str(),
             series_uid: h.series_instance_uid.as_str(),
@@ -81,20 +170,16 @@ impl Sink for StoreSink {
             patient_id: h.patient.id.as_str(),
             accession,
             description: &h.kernel,
-            header_json: "{}",
+            header_json: &facts,
             bytes: &object.bytes,
         };
         let now_ms = super::now_ms();
-        let put = self.store.put_object(&new, now_ms).map_err(|e| {
-            tracing::error!(code = e.code(), error = %e, "an object could not be kept");
-            if e.code() == "store.no-space" {
-                StoreFailure::out_of_resources(e.to_string())
-            } else {
-                StoreFailure::processing(e.to_string())
-            }
-        })?;
+        let put = match self.durability {
+            Durability::Object => Some(self.store.put_object(&new, now_ms).map_err(failure)?),
+            Durability::Association => self.stage(&new, object.association, now_ms)?,
+        };
         self.arrivals.note(h.series_instance_uid.as_str(), object.association);
-        if let PutObject::Altered { study } = put {
+        if let Some(PutObject::Altered { study }) = put {
             events::tell(
                 &self.store,
                 &Told {
@@ -108,6 +193,40 @@ impl Sink for StoreSink {
             );
         }
         Ok(())
+    }
+
+    fn settle(&self, association: u64) -> Result<(), StoreFailure> {
+        let staged =
+            self.staged.lock().unwrap_or_else(PoisonError::into_inner).remove(&association).unwrap_or_default();
+        self.store.put_staged(&staged, super::now_ms()).map_err(failure)?;
+        staged.iter().map(StagedObject::series_uid).collect::<BTreeSet<_>>().into_iter().for_each(|series| {
+            self.arrivals.note(series, association);
+        });
+        Ok(())
+    }
+
+    fn commitment_requested(&self, commitment: &Commitment) -> Result<Recorded, StoreFailure> {
+        let CommitRequest { transaction_uid, objects } = commitment.request.clone();
+        let mut report = CommitReport { transaction_uid, committed: Vec::new(), failed: Vec::new() };
+        for object in objects {
+            match self.look(&object) {
+                Ok(()) => report.committed.push(object),
+                Err(reason) => report.failed.push((object, reason)),
+            }
+        }
+        let id = delivery::queue_report(&self.store, commitment, &report).map_err(failure)?;
+        Ok(Recorded { id, report })
+    }
+
+    fn commitment_reported(&self, id: &str) {
+        delivery::report_confirmed(&self.store, id);
+    }
+
+    fn commitment_report(&self, calling_ae: &AeTitle, report: &CommitReport) -> Result<(), StoreFailure> {
+        match delivery::take_report(&self.store, calling_ae, report).map_err(failure)? {
+            0 => Err(StoreFailure::unknown_transaction()),
+            _ => Ok(()),
+        }
     }
 
     fn rejected(&self, rejection: Rejection) {

@@ -1,12 +1,13 @@
 //! What the console shows, read from the store.
 
+use super::delivery::SendV1;
 use super::features::Features;
 use super::objects;
 use super::result::{AssessmentResult, PackageRef, Remark, ResultV1, Status};
 use crate::alert::Identifiers;
 use crate::console::{
-    AlertState, AlertView, AssessmentView, AuditRow, Command, Contribution, FeatureRow, FileRow, PackageRow, RegionRow,
-    Remark as RemarkRow, Source, Status as Shown, StepRow, StudyPage, StudySummary, Viewed,
+    AlertState, AlertView, AssessmentView, AuditRow, Command, Contribution, DeliveryRow, FeatureRow, FileRow,
+    PackageRow, RegionRow, Remark as RemarkRow, Source, Status as Shown, StepRow, StudyPage, StudySummary, Viewed,
 };
 use crate::risk::{self, ClinicalValues};
 use crate::store::{AuditNote, OutboxKind, OutboxState, OutboxV1, StateV1, Store, StoreError, StudyV1};
@@ -43,6 +44,24 @@ impl StoreSource {
             .filter(|m| m.kind == OutboxKind::Alert)
             .max_by_key(|m| m.sequence);
         Ok(newest.map(alert_view))
+    }
+
+    /// What goes to other nodes, newest first.
+    fn deliveries_of(&self, study: &StudyV1) -> Result<Vec<DeliveryRow>, StoreError> {
+        let rows = self.store.outbox_of(&study.number)?.into_iter().filter(|m| m.kind == OutboxKind::DicomSend).rev();
+        Ok(rows
+            .map(|row| DeliveryRow {
+                what: serde_json::from_str::<SendV1>(&row.payload).map_or(String::new(), |sent| sent.name),
+                to: row.topic,
+                state: row.state.name().into(),
+                attempts: row.attempts,
+                parked: match row.state {
+                    OutboxState::Parked { reason, .. } => Some(reason),
+                    _ => None,
+                },
+                id: row.id,
+            })
+            .collect())
     }
 
     fn page(&self, study: &StudyV1) -> Result<StudyPage, StoreError> {
@@ -86,6 +105,7 @@ impl StoreSource {
             clinical,
             clinical_form: matches!(study.state, StateV1::Scored | StateV1::Delivered),
             alert: self.alert_of(study)?,
+            deliveries: self.deliveries_of(study)?,
             audit,
             ..StudyPage::default()
         };
@@ -195,9 +215,15 @@ impl Source for StoreSource {
     }
 
     fn command(&self, user: &str, command: Command) -> Result<(), String> {
-        let Command::EnterClinical { number, json, .. } = command;
-        let study = self.store.study(&number).map_err(told)?.ok_or("there is no such study")?;
         let now_ms = super::now_ms();
+        let (number, json) = match command {
+            Command::EnterClinical { number, json, .. } => (number, json),
+            Command::SendAgain { id, .. } => {
+                let retried = self.store.retry(&id, user, now_ms).map_err(told)?;
+                return if retried { Ok(()) } else { Err("it is not parked any more".into()) };
+            }
+        };
+        let study = self.store.study(&number).map_err(told)?.ok_or("there is no such study")?;
         let source = format!("console, {user}");
         let revision = self.store.put_clinical(study.patient_id.as_str(), &json, &source, now_ms).map_err(told)?;
         let note = AuditNote::new(user, "clinical.entered").detail(format!("revision {revision}"));
@@ -246,7 +272,10 @@ fn alert_view(message: OutboxV1) -> AlertView {
         OutboxState::Escalated { at_ms } => (AlertState::Escalated, Some(at_ms), None),
         OutboxState::StationAcked { by, at_ms } => (AlertState::Acknowledged, Some(at_ms), Some(by)),
         OutboxState::Delivered { at_ms } => (AlertState::AtBroker, Some(at_ms), None),
-        OutboxState::Expired { at_ms } => (AlertState::Expired, Some(at_ms), None),
+        // An alert is never in the states of DICOM.
+        OutboxState::Expired { at_ms } | OutboxState::Committing { at_ms, .. } | OutboxState::Parked { at_ms, .. } => {
+            (AlertState::Expired, Some(at_ms), None)
+        }
     };
     AlertView { id: Some(message.id), state, at_ms, by }
 }

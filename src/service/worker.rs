@@ -1,10 +1,12 @@
 //! The worker: takes each study to its next durable state. One study is computed at a time; rayon uses the cores inside.
 
 use super::analysis::{self, Context, Models};
+use super::choice::NOT_CHOSEN;
+use super::delivery;
 use super::events::{self, Told};
 use super::features::Features;
 use super::objects::{self, Source};
-use super::plan::{Patience, Situation, Stage, Step, next_step};
+use super::plan::{Patience, Situation, Stage, Step, is_ready, next_step};
 use super::result::{Remark, ResultV1};
 use super::sink::Arrivals;
 use crate::alert::payload::{EventKind, rfc3339};
@@ -17,6 +19,7 @@ use crate::volume::{self, LabelMap, Volume};
 use crate::{Explain, clinical};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -46,8 +49,14 @@ pub struct Worker {
     pub arrivals: Arc<Arrivals>,
     /// When a series is complete.
     pub patience: Patience,
+    /// Which series of a study is analyzed.
+    pub rules: dicom::SeriesRules,
+    /// Decodes compressed slices.
+    pub decoder: dicom::Decoder,
     /// How alerts leave.
     pub alert: alert::Config,
+    /// Where results are sent.
+    pub destinations: Vec<dicom::Destination>,
     /// The drop folder.
     pub clinical: Option<clinical::Config>,
     /// A copy of each study's files under plain names.
@@ -64,6 +73,8 @@ pub struct UnderWay {
     plan: Option<(u32, Result<SeriesPlan, SeriesError>)>,
     volume: Option<Volume>,
     labels: Option<LabelMap>,
+    /// Voxels of the volume where nothing was measured.
+    unmeasured: Vec<Range<usize>>,
     series: Option<Gate>,
     steps_ms: Vec<(String, f64)>,
     /// The stage whose beginning is recorded, and the study's revision.
@@ -87,7 +98,7 @@ struct GateV1 {
 }
 
 /// Why a step did not come to its end.
-enum Stopped {
+pub(super) enum Stopped {
     /// The study cannot be analysed; this is its outcome.
     Rejected { code: String, sentence: String, advice: String },
     /// The store failed; the step is tried again later.
@@ -100,7 +111,7 @@ impl From<StoreError> for Stopped {
     }
 }
 
-fn rejected(error: &dyn Explain) -> Stopped {
+pub(super) fn rejected(error: &dyn Explain) -> Stopped {
     Stopped::Rejected { code: error.code().into(), sentence: error.to_string(), advice: error.advice().into() }
 }
 
@@ -116,12 +127,12 @@ impl Worker {
             }
             match self.store.studies() {
                 Ok(studies) => {
-                    for study in studies {
+                    for study in studies.clone() {
                         self.heartbeat.store(began.elapsed().as_millis() as u64 + 1, Ordering::Relaxed);
                         if stop.load(Ordering::Relaxed) {
                             return;
                         }
-                        self.advance(study, began.elapsed());
+                        self.advance(study, &studies, began.elapsed());
                     }
                 }
                 Err(error) => tracing::error!(%error, "the studies could not be read"),
@@ -154,10 +165,10 @@ impl Worker {
         Ok(Some(study))
     }
 
-    /// Takes one study as far as it goes now. `alive`: how long the process has lived.
-    fn advance(&mut self, mut study: StudyV1, alive: Duration) {
+    /// Takes one study as far as it goes now. `all`: every study of the store; `alive`: how long the process has lived.
+    fn advance(&mut self, mut study: StudyV1, all: &[StudyV1], alive: Duration) {
         loop {
-            let step = match self.situation(&study) {
+            let step = match self.situation(&study, all) {
                 Ok(situation) => next_step(&situation, self.patience),
                 Err(error) => return tracing::error!(study = %study.number, %error, "the study could not be read"),
             };
@@ -171,7 +182,7 @@ impl Worker {
                     Err(error) => return tracing::error!(code = error.code(), %error, "a step could not be begun"),
                 };
             }
-            let outcome = std::panic::catch_unwind(AssertUnwindSafe(|| self.perform(&study, step)));
+            let outcome = std::panic::catch_unwind(AssertUnwindSafe(|| self.perform(&study, all, step)));
             study = match outcome {
                 Ok(Ok(next)) => next,
                 Ok(Err(Stopped::Rejected { code, sentence, advice })) => {
@@ -201,18 +212,18 @@ impl Worker {
         }
     }
 
-    fn situation(&mut self, study: &StudyV1) -> Result<Situation, StoreError> {
+    fn situation(&mut self, study: &StudyV1, all: &[StudyV1]) -> Result<Situation, StoreError> {
         let stage = stage_of(&study.state);
-        let (quiet, sender_open) = match stage {
-            Stage::Receiving => self.arrivals.of(&study.series_uid),
-            _ => (Duration::ZERO, false),
+        let (quiet, sender_open, has_gap) = match stage {
+            Stage::Receiving => self.arrival(study)?,
+            _ => (Duration::ZERO, false, false),
         };
-        let patient = stage == Stage::Receiving && quiet >= self.patience.quiet && !sender_open;
-        let has_gap = patient && matches!(self.plan(study), Ok(Err(e)) if e.may_heal());
+        let ready = stage == Stage::Receiving && is_ready(quiet, sender_open, has_gap, self.patience);
+        let siblings_arriving = ready && self.siblings_arriving(study, all)?;
         let outbox_ended =
             stage == Stage::Scored && self.store.outbox_of(&study.number)?.iter().all(|m| !m.state.is_open());
         let clinical_is_newer = matches!(stage, Stage::Scored | Stage::Delivered) && self.clinical_is_newer(study)?;
-        Ok(Situation { stage, quiet, sender_open, has_gap, outbox_ended, clinical_is_newer })
+        Ok(Situation { stage, quiet, sender_open, has_gap, siblings_arriving, outbox_ended, clinical_is_newer })
     }
 
     fn clinical_is_newer(&self, study: &StudyV1) -> Result<bool, StoreError> {
@@ -225,11 +236,11 @@ impl Worker {
         Ok(clinical.revision > known)
     }
 
-    fn perform(&mut self, study: &StudyV1, step: Step) -> Result<StudyV1, Stopped> {
+    fn perform(&mut self, study: &StudyV1, all: &[StudyV1], step: Step) -> Result<StudyV1, Stopped> {
         let _span = tracing::info_span!("study", number = %study.number).entered();
         match step {
             Step::Wait => Ok(study.clone()),
-            Step::Assemble => self.assemble(study),
+            Step::Assemble => self.assemble(study, all),
             Step::Segment => self.segment(study),
             Step::Measure => self.measure(study),
             Step::Score => self.score(study),
@@ -242,7 +253,7 @@ impl Worker {
     }
 
     /// The plan of a series, made once per number of objects.
-    fn plan(&mut self, study: &StudyV1) -> Result<Result<SeriesPlan, SeriesError>, StoreError> {
+    pub(super) fn plan(&mut self, study: &StudyV1) -> Result<Result<SeriesPlan, SeriesError>, StoreError> {
         let entry = self.under_way.entry(study.number.clone()).or_default();
         if let Some((n, plan)) = &entry.plan
             && *n == study.n_objects
@@ -255,7 +266,7 @@ impl Worker {
             // The receiver parsed it before: a failure now means that the file changed, which read_spool would have told.
             headers.extend(dicom::parse_header(&bytes).ok());
         }
-        let plan = dicom::plan_series(&headers);
+        let plan = dicom::judge_series(&headers, &self.rules).plan;
         entry.plan = Some((study.n_objects, plan.clone()));
         Ok(plan)
     }
@@ -271,14 +282,21 @@ impl Worker {
             let object = objects.get(index).ok_or_else(|| std::io::Error::other("the series changed"))?;
             self.store.read_spool(&object.file).map_err(std::io::Error::other)
         };
-        let assembled = dicom::assemble_volume(&plan, &load, &|_, _| ()).map_err(|e| rejected(&e))?;
+        let assembled = dicom::assemble_volume(&plan, &self.decoder, &load, &|_, _| ()).map_err(|e| rejected(&e))?;
         let under_way = self.under_way.entry(study.number.clone()).or_default();
         under_way.series = Some(analysis::series_gate(&assembled.notes, &assembled.refusals));
+        under_way.unmeasured = assembled.unmeasured;
         under_way.steps_ms = vec![("assemble".into(), ms(began))];
         Ok((plan, assembled.volume))
     }
 
-    fn assemble(&mut self, study: &StudyV1) -> Result<StudyV1, Stopped> {
+    fn assemble(&mut self, study: &StudyV1, all: &[StudyV1]) -> Result<StudyV1, Stopped> {
+        match self.plan(study)? {
+            Ok(plan) if plan.refusals.is_empty() => self.choose(study, all)?,
+            Err(error) => return Err(self.no_plan(&error)),
+            // A volume that must not be analyzed is refused with its labels, at the end.
+            Ok(_) => {}
+        }
         let (plan, volume) = self.volume(study)?;
         self.arrivals.forget(&study.series_uid);
         let note = AuditNote::new("service", "study.assembled").detail(format!("{} slices", plan.slices.len()));
@@ -291,7 +309,9 @@ impl Worker {
         let (plan, volume) = self.volume(study)?;
         let models = self.models.clone();
         let began = Instant::now();
-        let segmentation = models.segmenter.segment(&volume, &|_| ()).map_err(|e| rejected(&e))?;
+        let mut segmentation = models.segmenter.segment(&volume, &|_| ()).map_err(|e| rejected(&e))?;
+        let unmeasured = &self.under_way.entry(study.number.clone()).or_default().unmeasured;
+        dicom::leave_out(unmeasured, &mut segmentation.labels.labels);
         let segment_ms = ms(began);
         tracing::info!(elapsed_ms = segment_ms, reasons = segmentation.gate.reasons.len(), "segmented");
         let began = Instant::now();
@@ -377,11 +397,14 @@ impl Worker {
         }
         let mut files = self.result_objects(study, &result, &features)?;
         files.insert("result.json".into(), result.to_json().into_bytes());
+        let written = self.write(study, files)?;
+        let files = study.artifacts.iter().chain(&written).map(|(name, file)| (name.clone(), file.clone())).collect();
+        messages.extend(delivery::messages(&self.store, study, &files, &result, &self.destinations)?);
         let change = StudyChange {
             // A risk that is computed again with newer values begins a new count.
             attempts: Some(0),
             packages: Some(self.packages()),
-            artifacts: self.write(study, files)?,
+            artifacts: written,
             result_json: Some(result.to_json()),
             ..StudyChange::to(state)
         };
@@ -489,10 +512,11 @@ impl Worker {
     fn reject(&mut self, study: &StudyV1, code: String, sentence: String, advice: String) {
         let now_ms = super::now_ms();
         tracing::warn!(study = %study.number, code, "not analysed");
-        let message = self.not_analysed(study, &code, &sentence, &advice, now_ms);
+        // That another series of the study is analyzed is no news for a station; the audit and the list of studies have it.
+        let message = (code != NOT_CHOSEN).then(|| self.not_analysed(study, &code, &sentence, &advice, now_ms));
         let note = AuditNote::new("service", "study.rejected").detail(code.clone());
         let change = StudyChange::to(StateV1::Rejected { code, sentence, advice });
-        if let Err(error) = self.store.transition(study, &change, &[message], &note, now_ms) {
+        if let Err(error) = self.store.transition(study, &change, message.as_slice(), &note, now_ms) {
             tracing::error!(study = %study.number, %error, "the rejection could not be stored and is tried again");
         }
         self.under_way.remove(&study.number);

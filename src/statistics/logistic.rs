@@ -7,10 +7,16 @@
 //! Everywhere `x` has shape (rows, columns) without a column for the intercept, which every model has; `y` is 0 or 1 for each
 //! row. Coefficients are intercept first, so column `j` of `x` is coefficient `j + 1`.
 
+mod profile;
+mod stepwise;
+
+pub use stepwise::{Change, Direction, Dropped, Selection, drop1, step};
+
 use super::StatisticsError;
-use super::distributions::{chi_squared_upper_tail, normal_quantile, normal_two_sided};
+use super::distributions::{normal_quantile, normal_two_sided};
 use super::linear::Cholesky;
 use ndarray::{Array1, Array2, ArrayView1, ArrayView2, Axis};
+use profile::read_profile;
 
 /// R's `glm.control(epsilon)`: the relative change of the deviance at which the iterations end.
 const DEVIANCE_TOLERANCE: f64 = 1e-8;
@@ -158,143 +164,6 @@ pub fn profile_intervals(
         intervals.push(read_profile(&values, &roots, half));
     }
     Ok(intervals)
-}
-
-/// What a model loses without one group of columns.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Dropped {
-    /// Columns of the group.
-    pub df: usize,
-    /// Deviance of the model without the group.
-    pub deviance: f64,
-    /// Akaike's criterion of the model without the group.
-    pub aic: f64,
-    /// Likelihood ratio statistic against the model with the group.
-    pub likelihood_ratio: f64,
-    /// Its p-value, chi-squared with `df` degrees of freedom.
-    pub p: f64,
-}
-
-/// Likelihood ratio test of each group of columns (a factor is a group), as R's `drop1(test = "LRT")`.
-pub fn drop1(
-    x: ArrayView2<f64>,
-    y: &[f64],
-    options: &Options,
-    groups: &[Vec<usize>],
-) -> Result<Vec<Dropped>, StatisticsError> {
-    check_groups(x, groups)?;
-    let columns = |without: usize| -> Vec<usize> {
-        (0..groups.len()).filter(|&g| g != without).flat_map(|g| groups[g].iter().copied()).collect()
-    };
-    let all = fit(x.select(Axis(1), &columns(groups.len())).view(), y, options)?;
-    (0..groups.len())
-        .map(|g| {
-            let smaller = fit(x.select(Axis(1), &columns(g)).view(), y, options)?;
-            let df = groups[g].len();
-            let likelihood_ratio = (smaller.deviance - all.deviance).max(0.0);
-            let p = chi_squared_upper_tail(likelihood_ratio, df as f64);
-            Ok(Dropped { df, deviance: smaller.deviance, aic: smaller.aic, likelihood_ratio, p })
-        })
-        .collect()
-}
-
-/// Where a stepwise selection starts and what it may do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Direction {
-    /// From all groups, dropping.
-    Backward,
-    /// From none, adding.
-    Forward,
-    /// From all groups, dropping and adding.
-    Both,
-}
-
-/// One step of a selection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Change {
-    /// The group was left out.
-    Drop(usize),
-    /// The group was put in.
-    Add(usize),
-}
-
-/// A finished selection.
-#[derive(Debug, Clone)]
-pub struct Selection {
-    /// The criterion of the model at the start.
-    pub start_criterion: f64,
-    /// Each change with the criterion after it.
-    pub steps: Vec<(Change, f64)>,
-    /// The groups that stayed; those put in come last, in the order they came.
-    pub groups: Vec<usize>,
-    /// Columns of `x` in the model, in the order of its coefficients.
-    pub columns: Vec<usize>,
-    /// The model of these columns.
-    pub model: Logistic,
-}
-
-/// Stepwise selection of groups of columns by deviance + `penalty` x coefficients, as R's `MASS::stepAIC`: each time the best
-/// change is made, until none is better than staying. `penalty` 2 is AIC, the logarithm of the number of rows BIC.
-pub fn step(
-    x: ArrayView2<f64>,
-    y: &[f64],
-    options: &Options,
-    groups: &[Vec<usize>],
-    direction: Direction,
-    penalty: f64,
-) -> Result<Selection, StatisticsError> {
-    check_groups(x, groups)?;
-    let columns = |of: &[usize]| -> Vec<usize> { of.iter().flat_map(|&g| groups[g].iter().copied()).collect() };
-    let model = |of: &[usize]| fit(x.select(Axis(1), &columns(of)).view(), y, options);
-    let criterion = |m: &Logistic| m.deviance + penalty * m.coefficients.len() as f64;
-
-    let mut inside: Vec<usize> = if direction == Direction::Forward { vec![] } else { (0..groups.len()).collect() };
-    let mut current = model(&inside)?;
-    let start_criterion = criterion(&current);
-    let mut steps = Vec::new();
-    loop {
-        let mut changes = Vec::new();
-        if direction != Direction::Forward {
-            changes.extend(inside.iter().map(|&g| Change::Drop(g)));
-        }
-        if direction != Direction::Backward {
-            changes.extend((0..groups.len()).filter(|g| !inside.contains(g)).map(Change::Add));
-        }
-        let mut best: Option<(Change, Vec<usize>, Logistic)> = None;
-        for change in changes {
-            let mut after = inside.clone();
-            match change {
-                Change::Drop(g) => after.retain(|&h| h != g),
-                Change::Add(g) => after.push(g),
-            }
-            let candidate = model(&after)?;
-            if criterion(&candidate) < criterion(best.as_ref().map_or(&current, |b| &b.2)) {
-                best = Some((change, after, candidate));
-            }
-        }
-        match best {
-            Some((change, after, candidate)) => {
-                (inside, current) = (after, candidate);
-                steps.push((change, criterion(&current)));
-            }
-            None => {
-                return Ok(Selection {
-                    start_criterion,
-                    steps,
-                    columns: columns(&inside),
-                    groups: inside,
-                    model: current,
-                });
-            }
-        }
-    }
-}
-
-fn check_groups(x: ArrayView2<f64>, groups: &[Vec<usize>]) -> Result<(), StatisticsError> {
-    match groups.iter().flatten().find(|&&j| j >= x.ncols()) {
-        Some(&j) => Err(StatisticsError::Length { what: "a group's column", found: j, expected: x.ncols() }),
-        None => Ok(()),
-    }
 }
 
 /// Checked input with an intercept and columns at mean 0 and SD 1, which keeps the normal equations well conditioned.
@@ -608,82 +477,6 @@ fn finite(what: &'static str, x: ArrayView2<f64>) -> Result<(), StatisticsError>
     }
 }
 
-/// Where the signed root `roots` crosses -`half` and +`half`: linear interpolation between 3 n points of a spline (R's
-/// `spline` and `approx`). `values` increase.
-fn read_profile(values: &[f64], roots: &[f64], half: f64) -> (f64, f64) {
-    let spline = Spline::new(values, roots);
-    let points = 3 * values.len();
-    let (first, last) = (values[0], values[values.len() - 1]);
-    let xs: Vec<f64> = (0..points).map(|i| first + (last - first) * i as f64 / (points - 1) as f64).collect();
-    let mut curve: Vec<(f64, f64)> = xs.iter().map(|&x| (spline.at(x), x)).collect();
-    curve.sort_by(|a, b| a.0.total_cmp(&b.0));
-    let crossing = |target: f64| {
-        curve.windows(2).find(|w| w[0].0 <= target && target <= w[1].0).map(|w| {
-            let fraction = if w[1].0 > w[0].0 { (target - w[0].0) / (w[1].0 - w[0].0) } else { 0.0 };
-            w[0].1 + fraction * (w[1].1 - w[0].1)
-        })
-    };
-    (crossing(-half).unwrap_or(f64::NEG_INFINITY), crossing(half).unwrap_or(f64::INFINITY))
-}
-
-/// Cubic spline whose ends follow the cubics through the first and the last four points (Forsythe, Malcolm and Moler 1977).
-struct Spline<'a> {
-    x: &'a [f64],
-    y: &'a [f64],
-    /// A sixth of the second derivative at each point.
-    bend: Vec<f64>,
-}
-
-impl Spline<'_> {
-    /// `x` increases strictly.
-    fn new<'a>(x: &'a [f64], y: &'a [f64]) -> Spline<'a> {
-        let n = x.len();
-        let gap: Vec<f64> = x.windows(2).map(|w| w[1] - w[0]).collect();
-        let slope: Vec<f64> = (0..n.saturating_sub(1)).map(|i| (y[i + 1] - y[i]) / gap[i]).collect();
-        if n < 3 {
-            return Spline { x, y, bend: vec![0.0; n] };
-        }
-        // Third divided difference of four neighbors, times 1: the constant third derivative / 6 at an end.
-        let third = |i: usize| {
-            let second = |i: usize| (slope[i + 1] - slope[i]) / (x[i + 2] - x[i]);
-            (second(i + 1) - second(i)) / (x[i + 3] - x[i])
-        };
-        let mut diagonal = vec![0.0; n];
-        let mut right = vec![0.0; n];
-        diagonal[0] = -gap[0];
-        diagonal[n - 1] = -gap[n - 2];
-        if n > 3 {
-            right[0] = gap[0] * gap[0] * third(0);
-            right[n - 1] = -gap[n - 2] * gap[n - 2] * third(n - 4);
-        }
-        for i in 1..n - 1 {
-            diagonal[i] = 2.0 * (gap[i - 1] + gap[i]);
-            right[i] = slope[i] - slope[i - 1];
-        }
-        for i in 1..n {
-            let factor = gap[i - 1] / diagonal[i - 1];
-            diagonal[i] -= factor * gap[i - 1];
-            right[i] -= factor * right[i - 1];
-        }
-        let mut bend = vec![0.0; n];
-        bend[n - 1] = right[n - 1] / diagonal[n - 1];
-        for i in (0..n - 1).rev() {
-            bend[i] = (right[i] - gap[i] * bend[i + 1]) / diagonal[i];
-        }
-        Spline { x, y, bend }
-    }
-
-    fn at(&self, x: f64) -> f64 {
-        let last = self.x.len() - 2;
-        let i = self.x.partition_point(|&v| v <= x).saturating_sub(1).min(last);
-        let gap = self.x[i + 1] - self.x[i];
-        let (left, right) = (self.x[i + 1] - x, x - self.x[i]);
-        (self.bend[i] * left.powi(3) + self.bend[i + 1] * right.powi(3)) / gap
-            + (self.y[i] / gap - self.bend[i] * gap) * left
-            + (self.y[i + 1] / gap - self.bend[i + 1] * gap) * right
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -700,15 +493,6 @@ mod tests {
         assert!((model.coefficients[0] - (5.0_f64 / 40.0).ln()).abs() < 1e-8);
         let variance: f64 = 1.0 / 10.0 + 1.0 / 20.0 + 1.0 / 5.0 + 1.0 / 40.0;
         assert!((model.standard_errors[1] - variance.sqrt()).abs() < 1e-5);
-    }
-
-    #[test]
-    fn a_spline_through_a_cubic_is_that_cubic() {
-        let x = [-1.0, 0.0, 0.5, 2.0, 3.0];
-        let cubic = |x: f64| 1.0 - 2.0 * x + 0.5 * x * x + 0.25 * x * x * x;
-        let y = x.map(cubic);
-        let spline = Spline::new(&x, &y);
-        assert!([-0.7, 0.2, 1.3, 2.9].iter().all(|&v| (spline.at(v) - cubic(v)).abs() < 1e-12));
     }
 
     #[test]

@@ -355,6 +355,21 @@ mod tests {
         assert_eq!(DeLong::new(&outcome, &lower, Direction::CasesLower).unwrap().auc, 0.75);
     }
 
+    /// pROC: `direction = "auto"` is "<" if median(controls) <= median(cases).
+    #[test]
+    fn the_direction_is_that_of_the_medians() {
+        let outcome = [false, false, true, true];
+        let direction = |scores: [f64; 4]| Direction::by_medians(&outcome, &scores).unwrap();
+        // Medians of 2 and 2: equal, whatever lies around them.
+        assert_eq!(direction([1.0, 3.0, 2.0, 2.0]), Direction::CasesHigher);
+        assert_eq!(direction([2.0, 2.0, 1.0, 3.0]), Direction::CasesHigher);
+        assert_eq!(direction([2.0, 2.0, 1.0, 2.9]), Direction::CasesLower);
+        // The mean would say the contrary: controls 0, 0, 10, cases 1, 1, 1.
+        let outcome = [false, false, false, true, true, true];
+        let scores = [0.0, 0.0, 10.0, 1.0, 1.0, 1.0];
+        assert_eq!(Direction::by_medians(&outcome, &scores).unwrap(), Direction::CasesHigher);
+    }
+
     #[test]
     fn neighbors_without_a_number_between_keep_apart() {
         let next = 1.0_f64.next_up();

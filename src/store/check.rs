@@ -69,6 +69,7 @@ pub fn census(trees: &Trees) -> Result<Census, StoreError> {
     clinical(trees)?;
     trees.each(Table::Meta, b"", |key, bytes| record::decode::<Value>("meta", key, bytes).map(drop))?;
     trees.each(Table::Series, b"", |key, bytes| record::decode::<String>("series", key, bytes).map(drop))?;
+    trees.each(Table::Instances, b"", |key, bytes| record::decode::<String>("instances", key, bytes).map(drop))?;
     trees.each(Table::Audit, b"", |key, bytes| record::decode::<AuditV1>("audit", key, bytes).map(drop))?;
     Ok(census)
 }
@@ -117,6 +118,8 @@ fn messages(trees: &Trees, census: &mut Census) -> Result<(), StoreError> {
     trees.each(Table::Outbox, b"", |key, bytes| {
         let row: OutboxV1 = record::decode("outbox", key, bytes)?;
         if row.state.is_open() {
+            let study = row.study.as_deref().unwrap_or_default();
+            row.file.iter().for_each(|file| census.name(study, file));
             open.insert(row.sequence.to_be_bytes().to_vec(), row.id);
         }
         census.n_messages += 1;

@@ -11,6 +11,7 @@
 //! what a start found. All functions block their thread for the disk: call them from a thread that may wait. A directory holds
 //! ```text
 //! lock   confirmed   trees-000001/   spool/S000001/<name>-<sha256>.<ext>   status/S000001.json   store.broken-20261125T081500Z/
+//! outbox.json   requests/retry-<id>
 //! ```
 //! **Invariant:** the store knows neither the clock nor DICOM, MQTT or risks: time comes in as `now_ms`, contents as bytes and JSON text.
 #![expect(
@@ -25,6 +26,7 @@ mod error;
 mod mark;
 mod open;
 mod outbox;
+mod outbox_files;
 mod record;
 mod rows;
 mod spool;
@@ -37,9 +39,10 @@ pub use check::CheckReport;
 pub use error::StoreError;
 pub use open::OpenNotice;
 pub use outbox::message_id;
+pub use outbox_files::{OutboxRowV1, OutboxStatusV1, read_outbox, request_retry};
 pub use rows::{
     AuditNote, AuditV1, ClinicalV1, HistoryV1, Identifier, NewObject, NewOutbox, ObjectV1, OutboxKind, OutboxState,
-    OutboxV1, PackagesV1, PutObject, SpoolFile, StateV1, StudyChange, StudyV1,
+    OutboxV1, PackagesV1, PutObject, SpoolFile, StagedObject, StateV1, StudyChange, StudyV1,
 };
 pub use status::{StudyStatusV1, read_spooled, read_status, received_files};
 

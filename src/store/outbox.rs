@@ -6,6 +6,9 @@ use super::{AuditNote, NewOutbox, OutboxKind, OutboxState, OutboxV1, Store, Stor
 use std::sync::PoisonError;
 use std::time::Duration;
 
+/// Longest note on a failure.
+const FAILURE_CHARS_MAX: usize = 300;
+
 /// A stable message id (32 hex digits) from all that makes a message unique, such as `["alert", box, study, revision, variant]`.
 pub fn message_id(parts: &[&str]) -> String {
     let mut bytes = Vec::new();
@@ -43,6 +46,9 @@ pub(super) fn add(tx: &Tx, new: &NewOutbox, now_ms: i64) -> Result<(), Stop> {
         study: new.study.clone(),
         created_at_ms: now_ms,
         expires_at_ms: new.expires_at_ms,
+        file: new.file.clone(),
+        failure: None,
+        retried_at_ms: None,
         attempts: 0,
         state: OutboxState::Queued,
     };
@@ -57,7 +63,10 @@ fn may_advance(row: &OutboxV1, to: &OutboxState) -> Result<bool, StoreError> {
     }
     Ok(match (&row.state, to) {
         (OutboxState::Queued, OutboxState::Queued) => false,
-        (OutboxState::Queued | OutboxState::BrokerAcked { .. }, _) => true,
+        (OutboxState::Queued | OutboxState::BrokerAcked { .. } | OutboxState::Committing { .. }, _) => true,
+        // What is parked moves when a person says so.
+        (OutboxState::Parked { .. }, OutboxState::Queued | OutboxState::Expired { .. }) => true,
+        (OutboxState::Parked { .. }, _) => false,
         // An escalated alert stays one until a station answers or its validity ends.
         (OutboxState::Escalated { .. }, OutboxState::StationAcked { .. } | OutboxState::Expired { .. }) => true,
         (OutboxState::Escalated { .. }, _) => false,
@@ -113,6 +122,9 @@ impl Store {
             if !may_advance(&row, &to).map_err(stop)? {
                 return Ok(false);
             }
+            if matches!((&row.state, &to), (OutboxState::Parked { .. }, OutboxState::Queued)) {
+                row.retried_at_ms = Some(now_ms);
+            }
             row.state = to.clone();
             if !row.state.is_open() {
                 tx.remove(Table::Open, &row.sequence.to_be_bytes())?;
@@ -135,6 +147,15 @@ impl Store {
             row.attempts = row.attempts.saturating_add(1);
             tx.put(Table::Outbox, id.as_bytes(), &row)?;
             Ok(row.attempts)
+        })
+    }
+
+    /// Notes why a message was not delivered this time, for a person who looks. Not flushed, for the same reason.
+    pub fn outbox_failed(&self, id: &str, why: &str) -> Result<(), StoreError> {
+        self.trees().transact_unflushed("noting a failure", |tx| {
+            let Some(mut row) = tx.get::<OutboxV1>(Table::Outbox, id.as_bytes())? else { return Ok(()) };
+            row.failure = Some(why.chars().take(FAILURE_CHARS_MAX).collect());
+            tx.put(Table::Outbox, id.as_bytes(), &row)
         })
     }
 
@@ -163,7 +184,15 @@ mod tests {
 
     fn message(kind: OutboxKind, id: &str) -> NewOutbox {
         let (topic, payload) = (format!("x/{id}"), "{}".to_string());
-        NewOutbox { id: id.into(), kind, topic, payload, study: Some("S000001".into()), expires_at_ms: None }
+        NewOutbox {
+            id: id.into(),
+            kind,
+            topic,
+            payload,
+            study: Some("S000001".into()),
+            expires_at_ms: None,
+            file: None,
+        }
     }
 
     #[test]

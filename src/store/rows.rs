@@ -250,6 +250,29 @@ pub struct NewObject<'a> {
     pub bytes: &'a [u8],
 }
 
+/// An object whose file is written but neither synced nor named by a row: [`super::Store::put_staged`] does both.
+pub struct StagedObject {
+    pub(super) number: String,
+    pub(super) key: Vec<u8>,
+    pub(super) object: ObjectV1,
+    pub(super) study_uid: String,
+    pub(super) series_uid: String,
+    pub(super) accession: Option<String>,
+    pub(super) description: String,
+}
+
+impl StagedObject {
+    /// Series Instance UID.
+    pub fn series_uid(&self) -> &str {
+        &self.series_uid
+    }
+
+    /// Length of its file, bytes.
+    pub fn length(&self) -> u64 {
+        self.object.file.length
+    }
+}
+
 /// What became of an object that was put.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PutObject {
@@ -289,11 +312,20 @@ pub enum OutboxKind {
     Result,
     /// An event: not analysed, degraded, update.
     Event,
-    /// DICOM objects to an archive; the payload says which and where to.
+    /// A DICOM object to another node, whose AE title is the topic; the object is the file.
     DicomSend,
+    /// The answer to a request for storage commitment, to the node whose AE title is the topic; the report is the file.
+    CommitReport,
 }
 
-/// How far a message has come. Open: `Queued`, `BrokerAcked` and `Escalated`.
+impl OutboxKind {
+    /// Whether it leaves over DICOM; all others leave over MQTT.
+    pub fn is_dicom(self) -> bool {
+        matches!(self, Self::DicomSend | Self::CommitReport)
+    }
+}
+
+/// How far a message has come. Open: `Queued`, `BrokerAcked`, `Escalated`, `Committing` and `Parked`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "name", rename_all = "kebab-case")]
 pub enum OutboxState {
@@ -321,7 +353,21 @@ pub enum OutboxState {
         /// Unix ms UTC.
         at_ms: i64,
     },
-    /// Its validity ended: ended.
+    /// The other node has the object and was asked to keep it safe; open until it reports.
+    Committing {
+        /// Transaction UID of the request.
+        transaction: String,
+        /// When it was asked, unix ms UTC.
+        at_ms: i64,
+    },
+    /// Trying again is of no use before a person has done something; open until somebody retries it or gives it up.
+    Parked {
+        /// Why, for a person.
+        reason: String,
+        /// Unix ms UTC.
+        at_ms: i64,
+    },
+    /// Its validity ended, or a person gave it up: ended.
     Expired {
         /// Unix ms UTC.
         at_ms: i64,
@@ -331,7 +377,14 @@ pub enum OutboxState {
 impl OutboxState {
     /// Still somebody's work.
     pub fn is_open(&self) -> bool {
-        matches!(self, Self::Queued | Self::BrokerAcked { .. } | Self::Escalated { .. })
+        matches!(
+            self,
+            Self::Queued
+                | Self::BrokerAcked { .. }
+                | Self::Escalated { .. }
+                | Self::Committing { .. }
+                | Self::Parked { .. }
+        )
     }
 
     /// The state's name.
@@ -342,6 +395,8 @@ impl OutboxState {
             Self::StationAcked { .. } => "station-acked",
             Self::Delivered { .. } => "delivered",
             Self::Escalated { .. } => "escalated",
+            Self::Committing { .. } => "committing",
+            Self::Parked { .. } => "parked",
             Self::Expired { .. } => "expired",
         }
     }
@@ -362,6 +417,8 @@ pub struct NewOutbox {
     pub study: Option<String>,
     /// End of its validity, unix ms UTC.
     pub expires_at_ms: Option<i64>,
+    /// A file of the spool that belongs to it; kept as long as the message is open.
+    pub file: Option<SpoolFile>,
 }
 
 /// A message in the outbox.
@@ -383,6 +440,15 @@ pub struct OutboxV1 {
     pub created_at_ms: i64,
     /// End of its validity, unix ms UTC.
     pub expires_at_ms: Option<i64>,
+    /// A file of the spool that belongs to it.
+    #[serde(default)]
+    pub file: Option<SpoolFile>,
+    /// Why it was not delivered when it was tried last.
+    #[serde(default)]
+    pub failure: Option<String>,
+    /// When a person had it sent again, unix ms UTC.
+    #[serde(default)]
+    pub retried_at_ms: Option<i64>,
     /// How often it was handed to the sender, see [`super::Store::outbox_attempt`].
     pub attempts: u32,
     /// How far it has come.

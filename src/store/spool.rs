@@ -25,6 +25,13 @@ impl Spool {
 
     /// Writes a file of a study, durably: `.part`, fsync, rename, fsync of the folder. Same name and bytes, same file.
     pub fn write(&self, study: &str, name: &str, bytes: &[u8]) -> Result<SpoolFile, StoreError> {
+        let (part, path, file) = self.place(study, name, bytes)?;
+        write_synced(&part, &path, bytes)?;
+        Ok(file)
+    }
+
+    /// Where a file goes: the path while it is unfinished, its path, and what names it. The folder is there.
+    fn place(&self, study: &str, name: &str, bytes: &[u8]) -> Result<(PathBuf, PathBuf, SpoolFile), StoreError> {
         let sha256 = sha256_hex(bytes);
         let (stem, extension) = check_name(name)?.split_once('.').unwrap_or((name, ""));
         let dot = if extension.is_empty() { "" } else { "." };
@@ -32,8 +39,33 @@ impl Spool {
         let folder = self.directory.join(FOLDER).join(check_name(study)?);
         make_folder(&folder)?;
         let part = folder.join(format!("{name}.{}.part", self.parts.fetch_add(1, Ordering::Relaxed)));
-        write_synced(&part, &folder.join(&name), bytes)?;
-        Ok(SpoolFile { path: format!("{FOLDER}/{study}/{name}"), sha256, length: bytes.len() as u64 })
+        let file = SpoolFile { path: format!("{FOLDER}/{study}/{name}"), sha256, length: bytes.len() as u64 };
+        Ok((part, folder.join(name), file))
+    }
+
+    /// The same without waiting for the disk: [`Spool::sync_all`] does that for many files at once.
+    pub fn write_unsynced(&self, study: &str, name: &str, bytes: &[u8]) -> Result<SpoolFile, StoreError> {
+        let (part, path, file) = self.place(study, name, bytes)?;
+        let written = create(&part).and_then(|mut f| f.write_all(bytes)).and_then(|()| fs::rename(&part, &path));
+        written.map_err(|e| {
+            let _ = fs::remove_file(&part);
+            StoreError::file("writing", &path, e)
+        })?;
+        Ok(file)
+    }
+
+    /// Everything that was written to the spool's file system is on disk when this returns.
+    pub fn sync_all(&self) -> Result<(), StoreError> {
+        let folder = self.directory.join(FOLDER);
+        let synced = File::open(&folder).and_then(|f| rustix::fs::syncfs(f).map_err(io::Error::from));
+        synced.map_err(|e| StoreError::file("syncing", &folder, e))
+    }
+
+    /// Room that the disk has left for an ordinary user, MiB.
+    pub fn free_mb(&self) -> Result<u64, StoreError> {
+        let stat = rustix::fs::statvfs(&self.directory);
+        let stat = stat.map_err(|e| StoreError::file("measuring the disk of", &self.directory, e.into()))?;
+        Ok((stat.f_bavail * stat.f_frsize) >> 20)
     }
 
     /// Reads a file and compares it with what was written.
@@ -133,11 +165,14 @@ pub fn sync_folder(folder: &Path) -> Result<(), StoreError> {
     File::open(folder).and_then(|f| f.sync_all()).map_err(|e| StoreError::file("syncing", folder, e))
 }
 
+/// A new file of mode 0600.
+fn create(path: &Path) -> io::Result<File> {
+    OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)
+}
+
 /// Writes `part` (mode 0600), brings it to disk, renames it to `path` and brings the name to disk.
 pub fn write_synced(part: &Path, path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
-    let mut options = OpenOptions::new();
-    options.write(true).create(true).truncate(true).mode(0o600);
-    let written = options.open(part).and_then(|mut file| {
+    let written = create(part).and_then(|mut file| {
         file.write_all(bytes)?;
         file.sync_all()
     });

@@ -3,11 +3,11 @@
 use super::record::ROW_BYTES_MAX;
 use super::trees::{STUDIES, Stop, Table, Tx, stop};
 use super::{
-    AuditNote, HistoryV1, NewObject, NewOutbox, ObjectV1, PackagesV1, PutObject, SpoolFile, StateV1, Store, StoreError,
-    StudyChange, StudyV1, audit, outbox, sha256_hex,
+    AuditNote, HistoryV1, NewObject, NewOutbox, ObjectV1, PackagesV1, PutObject, SpoolFile, StagedObject, StateV1,
+    Store, StoreError, StudyChange, StudyV1, audit, outbox, sha256_hex,
 };
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Longest text of a header that becomes part of a row, in bytes (DICOM allows 64 characters for these).
 const TEXT_BYTES_MAX: usize = 1024;
@@ -52,10 +52,7 @@ impl Store {
             if let Some(known) = tx.get::<ObjectV1>(Table::Objects, &key)? {
                 return Ok(Err(known));
             }
-            let study = receive(tx, &number, new, now_ms)?;
-            tx.put(Table::Objects, &key, &object)?;
-            tx.put(Table::Studies, number.as_bytes(), &study)?;
-            Ok(Ok(study))
+            put_rows(tx, &number, &key, &object, new, now_ms).map(Ok)
         })?;
         match kept {
             Ok(study) => {
@@ -72,6 +69,90 @@ impl Store {
                 self.put_again(&number, &known, new, now_ms)
             }
         }
+    }
+
+    /// Writes an object's file without waiting for the disk: many at once are brought there by [`Store::put_staged`]. `Err` of the
+    /// inner result: the object was here already, and nothing is staged.
+    pub fn stage_object(&self, new: &NewObject, now_ms: i64) -> Result<Result<StagedObject, PutObject>, StoreError> {
+        check_texts(new)?;
+        let number = self.number_for(new.series_uid)?;
+        let name = hash_key(new.sop_uid);
+        let key = format!("{number}/{name}").into_bytes();
+        if let Some(known) = self.trees().get::<ObjectV1>(Table::Objects, &key)? {
+            return self.put_again(&number, &known, new, now_ms).map(Err);
+        }
+        let file = self.inner.spool.write_unsynced(&number, &format!("{name}.dcm"), new.bytes)?;
+        let object = ObjectV1 {
+            sop_uid: new.sop_uid.into(),
+            patient_id: new.patient_id.into(),
+            header_json: new.header_json.into(),
+            file,
+            received_ms: now_ms,
+        };
+        Ok(Ok(StagedObject {
+            number,
+            key,
+            object,
+            study_uid: new.study_uid.into(),
+            series_uid: new.series_uid.into(),
+            accession: new.accession.map(Into::into),
+            description: new.description.into(),
+        }))
+    }
+
+    /// Brings staged objects to disk with one sync of the file system, and names them in one transaction; durable on return.
+    pub fn put_staged(&self, staged: &[StagedObject], now_ms: i64) -> Result<(), StoreError> {
+        if staged.is_empty() {
+            return Ok(());
+        }
+        self.inner.spool.sync_all()?;
+        let doubles = self.trees().transact("keeping objects", |tx| {
+            let mut doubles = Vec::new();
+            for (index, s) in staged.iter().enumerate() {
+                match tx.get::<ObjectV1>(Table::Objects, &s.key)? {
+                    // Another association, or the same one, has brought the same object; the first bytes stay.
+                    Some(known) if known.file.path != s.object.file.path => doubles.push(index),
+                    Some(_) => {}
+                    None => {
+                        let texts = NewObject {
+                            study_uid: &s.study_uid,
+                            series_uid: &s.series_uid,
+                            sop_uid: &s.object.sop_uid,
+                            patient_id: s.object.patient_id.as_str(),
+                            accession: s.accession.as_deref(),
+                            description: &s.description,
+                            header_json: &s.object.header_json,
+                            bytes: &[],
+                        };
+                        put_rows(tx, &s.number, &s.key, &s.object, &texts, now_ms)?;
+                    }
+                }
+            }
+            Ok(doubles)
+        })?;
+        for double in doubles.into_iter().filter_map(|index| staged.get(index)) {
+            let note = AuditNote::new("store", "object.altered")
+                .detail("other bytes under a known SOP Instance UID, the first are kept");
+            self.audit_add(&note, Some(&double.number), now_ms)?;
+            tracing::warn!(study = double.number, "an object came again with other bytes; the first are kept");
+            self.inner.spool.forget(&double.object.file);
+        }
+        let numbers: BTreeSet<&str> = staged.iter().map(|s| s.number.as_str()).collect();
+        numbers.into_iter().for_each(|number| self.write_status(number));
+        Ok(())
+    }
+
+    /// An object by its SOP Instance UID, if it is kept: its row is there and its file has its length.
+    pub fn find_object(&self, sop_uid: &str) -> Result<Option<ObjectV1>, StoreError> {
+        let name = hash_key(sop_uid);
+        let Some(number) = self.trees().get::<String>(Table::Instances, name.as_bytes())? else { return Ok(None) };
+        let object = self.trees().get::<ObjectV1>(Table::Objects, format!("{number}/{name}").as_bytes())?;
+        Ok(object.filter(|o| self.inner.spool.is_there(&o.file)))
+    }
+
+    /// Room that the disk has left for the store, MiB.
+    pub fn free_mb(&self) -> Result<u64, StoreError> {
+        self.inner.spool.free_mb()
     }
 
     /// An object whose SOP Instance UID is known already.
@@ -219,6 +300,22 @@ fn check_texts(new: &NewObject) -> Result<(), StoreError> {
         Some((what, text, limit)) => Err(StoreError::TooLarge { what, length: text.len(), limit }),
         None => Ok(()),
     }
+}
+
+/// The rows of a new object: itself, where it is found, and its study.
+fn put_rows(
+    tx: &Tx,
+    number: &str,
+    key: &[u8],
+    object: &ObjectV1,
+    new: &NewObject,
+    now_ms: i64,
+) -> Result<StudyV1, Stop> {
+    let study = receive(tx, number, new, now_ms)?;
+    tx.put(Table::Objects, key, object)?;
+    tx.put(Table::Instances, hash_key(&object.sop_uid).as_bytes(), &number)?;
+    tx.put(Table::Studies, number.as_bytes(), &study)?;
+    Ok(study)
 }
 
 /// The study's row after one more object, with the audit entry where that is more than one object more.

@@ -48,6 +48,7 @@ fn alert(id: &str) -> NewOutbox {
         payload: "{}".into(),
         study,
         expires_at_ms: None,
+        file: None,
     }
 }
 

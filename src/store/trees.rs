@@ -25,6 +25,8 @@ pub enum Table {
     Studies,
     /// Number, `/`, hash of the SOP Instance UID -> `ObjectV1`.
     Objects,
+    /// Hash of the SOP Instance UID -> number of the study that has the object.
+    Instances,
     /// Number, `/`, index -> a result.
     Results,
     /// Hash of the patient id -> newest revision; the same, `/`, revision -> `ClinicalV1`.
@@ -38,11 +40,12 @@ pub enum Table {
 }
 
 impl Table {
-    pub const ALL: [Table; 9] = [
+    pub const ALL: [Table; 10] = [
         Self::Meta,
         Self::Series,
         Self::Studies,
         Self::Objects,
+        Self::Instances,
         Self::Results,
         Self::Clinical,
         Self::Outbox,
@@ -56,6 +59,7 @@ impl Table {
             Self::Series => "series",
             Self::Studies => "studies",
             Self::Objects => "objects",
+            Self::Instances => "instances",
             Self::Results => "results",
             Self::Clinical => "clinical",
             Self::Outbox => "outbox",

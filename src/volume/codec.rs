@@ -198,28 +198,42 @@ impl Claim {
     }
 
     fn typed<T: Scalar>(&self, source: impl Read) -> Result<Voxels, CodecError> {
-        let decode = if self.big_endian { T::from_be } else { T::from_le };
-        Ok(T::voxels(self.collect(source, T::BYTES, |b| Ok(decode(b)))?))
+        // Two loops, so that each is plain enough to be vectorized.
+        let values = if self.big_endian {
+            self.collect(source, |b, out| {
+                out.extend(b.chunks_exact(T::BYTES).map(T::from_be));
+                Ok(())
+            })
+        } else {
+            self.collect(source, |b, out| {
+                out.extend(b.chunks_exact(T::BYTES).map(T::from_le));
+                Ok(())
+            })
+        };
+        Ok(T::voxels(values?))
     }
 
     fn narrowed(&self, source: impl Read) -> Result<Voxels, CodecError> {
         let (big, signed, format) = (self.big_endian, self.pixel == PixelType::I64, self.format);
-        let values = self.collect(source, 8, |b| {
-            let mut raw = [0; 8];
-            raw.copy_from_slice(b);
-            let value = if big { i64::from_be_bytes(raw) } else { i64::from_le_bytes(raw) };
-            let fits = i32::try_from(value).ok().filter(|v| signed || *v >= 0);
-            fits.ok_or_else(|| CodecError::Unsupported { format, what: "64 bit integers beyond 32 bits".into() })
+        let values = self.collect(source, |piece, out| {
+            for b in piece.chunks_exact(8) {
+                let mut raw = [0; 8];
+                raw.copy_from_slice(b);
+                let value = if big { i64::from_be_bytes(raw) } else { i64::from_le_bytes(raw) };
+                let fits = i32::try_from(value).ok().filter(|v| signed || *v >= 0);
+                let what = || CodecError::Unsupported { format, what: "64 bit integers beyond 32 bits".into() };
+                out.push(fits.ok_or_else(what)?);
+            }
+            Ok(())
         })?;
         Ok(Voxels::I32(values))
     }
 
-    /// Reads in pieces, so that memory grows with the bytes that are there and not with the claim.
+    /// Reads in pieces of whole voxels, so that memory grows with the bytes that are there and not with the claim.
     fn collect<T>(
         &self,
         mut source: impl Read,
-        width: usize,
-        decode: impl Fn(&[u8]) -> Result<T, CodecError>,
+        decode: impl Fn(&[u8], &mut Vec<T>) -> Result<(), CodecError>,
     ) -> Result<Array3<T>, CodecError> {
         let expected = self.bytes()?;
         let [nx, ny, nz] = self.size;
@@ -240,9 +254,7 @@ impl Claim {
                     Err(e) => return Err(CodecError::Gzip(e)),
                 }
             }
-            for piece in buffer[..want].chunks_exact(width) {
-                values.push(decode(piece)?);
-            }
+            decode(&buffer[..want], &mut values)?;
             read += want as u64;
         }
         let shape = (nz, ny, nx);
@@ -252,8 +264,11 @@ impl Claim {
     }
 }
 
-/// An image whose grid has passed its checks.
-pub(super) fn checked(geometry: Geometry, voxels: Voxels) -> Result<Image, CodecError> {
+/// An image whose grid has passed its checks. What a file of a plane says about a third axis does not count.
+pub(super) fn checked(mut geometry: Geometry, voxels: Voxels, dimension: usize) -> Result<Image, CodecError> {
+    if dimension == 2 {
+        geometry.spacing_mm[2] = 1.0;
+    }
     geometry.check()?;
-    Ok(Image { geometry, voxels })
+    Ok(Image { geometry, voxels, dimension })
 }

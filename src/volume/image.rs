@@ -10,6 +10,8 @@ pub struct Image {
     pub geometry: Geometry,
     /// Voxel values, shape (z, y, x) = [`Geometry::shape_zyx`].
     pub voxels: Voxels,
+    /// Axes that the file counts: 3, or 2 for a plane, which is one slice of 1 mm here.
+    pub dimension: usize,
 }
 
 /// Voxel values by pixel type; every array has shape (z, y, x).
@@ -167,7 +169,7 @@ impl Image {
 
     /// An image of a volume's HU (f32).
     pub fn from_volume(volume: &Volume) -> Image {
-        Image { geometry: volume.geometry.clone(), voxels: Voxels::F32(volume.hu.clone()) }
+        Image { geometry: volume.geometry.clone(), voxels: Voxels::F32(volume.hu.clone()), dimension: 3 }
     }
 }
 
@@ -183,7 +185,8 @@ mod tests {
     fn image(voxels: Voxels) -> Image {
         let (z, y, x) = voxels.dim();
         let direction = Geometry::IDENTITY;
-        Image { geometry: Geometry { size: [x, y, z], spacing_mm: [1.0; 3], origin_mm: [0.0; 3], direction }, voxels }
+        let geometry = Geometry { size: [x, y, z], spacing_mm: [1.0; 3], origin_mm: [0.0; 3], direction };
+        Image { geometry, voxels, dimension: 3 }
     }
 
     #[test]

@@ -41,13 +41,15 @@ fn decode(mut source: impl Read, stored: usize, gzip: bool) -> Result<Image, Cod
     if skipped < skip {
         return Err(header_error("it ends before the voxels"));
     }
-    let claim = Claim { format: "NIfTI", size: header.size()?, pixel: header.pixel()?, big_endian: header.big_endian };
+    let (dimension, size) = header.size()?;
+    let claim = Claim { format: "NIfTI", size, pixel: header.pixel()?, big_endian: header.big_endian };
     let geometry = header.geometry(claim.size)?;
     let stored = if gzip { stored } else { stored.saturating_sub(HEADER + skip as usize) };
     let voxels = claim.read(source, stored, gzip)?;
     let (slope, inter) = (f64::from(header.f32(112)), f64::from(header.f32(116)));
     let scaled = slope.is_finite() && inter.is_finite() && slope != 0.0 && (slope != 1.0 || inter != 0.0);
-    checked(geometry, if scaled { Voxels::F64(voxels.to_f64().mapv(|v| v * slope + inter)) } else { voxels })
+    let voxels = if scaled { Voxels::F64(voxels.to_f64().mapv(|v| v * slope + inter)) } else { voxels };
+    checked(geometry, voxels, dimension)
 }
 
 struct Header<'a> {
@@ -81,7 +83,8 @@ impl Header<'_> {
         self.value(at)
     }
 
-    fn size(&self) -> Result<[usize; 3], CodecError> {
+    /// Number of axes and the size along x, y, z.
+    fn size(&self) -> Result<(usize, [usize; 3]), CodecError> {
         let dim: [i16; 8] = std::array::from_fn(|i| self.value(40 + 2 * i));
         let n = usize::try_from(dim[0]).ok().filter(|n| (1..=7).contains(n));
         let n = n.ok_or_else(|| header_error(format!("{} dimensions", dim[0])))?;
@@ -94,7 +97,7 @@ impl Header<'_> {
             let length = usize::try_from(dim[a + 1]).ok().filter(|s| *s > 0);
             size[a] = length.ok_or_else(|| header_error(format!("{} voxels along an axis", dim[a + 1])))?;
         }
-        Ok(size)
+        Ok((n.clamp(2, 3), size))
     }
 
     fn pixel(&self) -> Result<PixelType, CodecError> {

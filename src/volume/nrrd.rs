@@ -67,9 +67,9 @@ fn read(bytes: &[u8], channel: Option<usize>) -> Result<Image, CodecError> {
         Some(asked) if asked >= channels => Err(CodecError::Channel { asked, present: channels }),
         Some(asked) => {
             let one = for_voxels!(&voxels, a => Scalar::voxels(a.slice(s![.., .., asked..;channels]).to_owned()));
-            checked(geometry, one)
+            checked(geometry, one, dimension)
         }
-        None => checked(geometry, voxels),
+        None => checked(geometry, voxels, dimension),
     }
 }
 
@@ -91,17 +91,19 @@ pub fn encode_nrrd(image: &Image) -> Result<Vec<u8>, CodecError> {
         F32(_) => "float",
         F64(_) => "double",
     };
-    let triple = |v: [f64; 3]| format!("({},{},{})", v[0], v[1], v[2]);
-    let axis = |a: usize| triple(std::array::from_fn(|r| g.direction[r][a] * g.spacing_mm[a]));
-    let [nx, ny, nz] = g.size;
+    let n = image.dimension;
+    let join = |parts: &mut dyn Iterator<Item = String>, by: &str| parts.collect::<Vec<_>>().join(by);
+    let vector = |v: [f64; 3]| format!("({})", join(&mut v[..n].iter().map(f64::to_string), ","));
+    let axis = |a: usize| vector(std::array::from_fn(|r| g.direction[r][a] * g.spacing_mm[a]));
+    // A plane has no anatomical space, only two dimensions.
+    let space = if n == 2 { "space dimension: 2" } else { "space: left-posterior-superior" };
     let mut out = format!(
-        "NRRD0004\n# http://teem.sourceforge.net/nrrd/format.html\ntype: {pixel}\ndimension: 3\n\
-         space: left-posterior-superior\nsizes: {nx} {ny} {nz}\nspace directions: {} {} {}\n\
-         kinds: domain domain domain\nendian: little\nencoding: gzip\nspace origin: {}\n\n",
-        axis(0),
-        axis(1),
-        axis(2),
-        triple(g.origin_mm)
+        "NRRD0004\n# http://teem.sourceforge.net/nrrd/format.html\ntype: {pixel}\ndimension: {n}\n\
+         {space}\nsizes: {}\nspace directions: {}\nkinds:{}\nendian: little\nencoding: gzip\nspace origin: {}\n\n",
+        join(&mut g.size[..n].iter().map(usize::to_string), " "),
+        join(&mut (0..n).map(axis), " "),
+        " domain".repeat(n),
+        vector(g.origin_mm)
     )
     .into_bytes();
     let mut packed = GzEncoder::new(&mut out, Compression::new(3));
@@ -334,7 +336,16 @@ mod tests {
             origin_mm: [-12.5, 1e-7, 3.25],
             direction: [[0.0, 1.0, 0.0], [-1.0, 0.0, 0.0], [0.0, 0.0, 1.0]],
         };
-        let image = Image { geometry, voxels: crate::volume::Voxels::F64(voxels) };
+        let image = Image { geometry, voxels: crate::volume::Voxels::F64(voxels), dimension: 3 };
         assert_eq!(decode_nrrd(&encode_nrrd(&image).unwrap()).unwrap(), image);
+        let mut plane = image;
+        plane.voxels = Voxels::U8(ndarray::Array3::from_shape_fn((1, 3, 4), |(_, y, x)| (y * 4 + x) as u8));
+        plane.geometry.size[2] = 1;
+        plane.geometry.spacing_mm[2] = 1.0;
+        plane.geometry.origin_mm[2] = 0.0;
+        plane.dimension = 2;
+        let bytes = encode_nrrd(&plane).unwrap();
+        assert!(bytes.windows(13).any(|w| w == b"dimension: 2\n"));
+        assert_eq!(decode_nrrd(&bytes).unwrap(), plane);
     }
 }

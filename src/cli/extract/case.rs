@@ -126,12 +126,14 @@ impl Work<'_> {
         if let Some(text) = &case.label_channel {
             settings.label_channel = text.trim().parse().map_err(|_| CaseError::Channel(text.clone()))?;
         }
-        let source = inputs::image(&case.image)?;
+        let channel = settings.label_channel;
+        let (source, mask) = rayon::join(|| inputs::image(&case.image), || inputs::MaskFile::read(&case.mask, channel));
+        let (source, mask) = (source?, mask?);
         let roi = case.roi.as_deref().or(self.roi);
         // In a mask of named regions, label 1 without anyone having said so means nothing.
         let said = settings.label != 1 || overrides.iter().any(|(name, _)| name == "label");
         let chosen = case.label.is_some() || said;
-        let (mask, settings) = inputs::mask(&case.mask, &source, settings, roi, chosen)?;
+        let (mask, settings) = inputs::mask(mask, &source, settings, roi, chosen)?;
         let image = source.image;
         if let Some(own) = &self.ibsi {
             // The row's label, else that of IBSI's own settings.

@@ -54,32 +54,44 @@ pub fn image(path: &Path) -> Result<Source, Failure> {
             return Ok(Source { image: decode_image(&bytes)?, frame_of_reference: None });
         }
     }
-    let scan = load_scan(&[path.to_path_buf()], &|_, _| ())?;
+    let scan = load_scan(&[path.to_path_buf()], &dicom::SeriesRules::default(), &|_, _| ())?;
     let volume = scan.volume;
     let whole = volume.hu.iter().all(|hu| hu.fract() == 0.0);
     let voxels =
         if whole { Voxels::I32(volume.hu.mapv(|hu| hu as i32)) } else { Voxels::F64(volume.hu.mapv(f64::from)) };
     let frame_of_reference =
         scan.plan.and_then(|plan| Some(plan.slices.first()?.header.frame_of_reference_uid.clone()));
-    Ok(Source { image: Image { geometry: volume.geometry, voxels }, frame_of_reference })
+    Ok(Source { image: Image { geometry: volume.geometry, voxels, dimension: 3 }, frame_of_reference })
+}
+
+/// A mask as its file holds it; a DICOM object needs the image's grid.
+pub enum MaskFile {
+    Image(Box<Image>),
+    Dicom(Vec<u8>),
+}
+
+impl MaskFile {
+    /// Reads a file; of a NRRD with channels one.
+    pub fn read(path: &Path, channel: usize) -> Result<MaskFile, Failure> {
+        let bytes = read_file(path)?;
+        Ok(if is_dicom(&bytes) { MaskFile::Dicom(bytes) } else { MaskFile::Image(Box::new(decode_channel(&bytes, channel)?)) })
+    }
 }
 
 /// The mask of a region, and the settings with the region's label. In a DICOM object the label is the region's number;
 /// without one (`chosen` false) and without a name, the only region is taken.
 pub fn mask(
-    path: &Path,
+    file: MaskFile,
     source: &Source,
     settings: Settings,
     roi: Option<&str>,
     chosen: bool,
 ) -> Result<(Image, Settings), Failure> {
-    let bytes = read_file(path)?;
-    if !is_dicom(&bytes) {
-        if let Some(name) = roi {
-            return Err(MaskChoiceError::NoNames(name.into()).into());
-        }
-        return Ok((decode_channel(&bytes, settings.label_channel)?, settings));
-    }
+    let bytes = match (file, roi) {
+        (MaskFile::Image(_), Some(name)) => return Err(MaskChoiceError::NoNames(name.into()).into()),
+        (MaskFile::Image(image), None) => return Ok((*image, settings)),
+        (MaskFile::Dicom(bytes), _) => bytes,
+    };
     let (grid, frame) = (&source.image.geometry, source.frame_of_reference.as_ref());
     let class = dicom::parse_header(&bytes).map(|header| header.sop_class_uid.as_str().to_string()).unwrap_or_default();
     let (number, inside) = match class.as_str() {
@@ -101,7 +113,7 @@ pub fn mask(
     // A ROI number 0 is legal, a label 0 is background.
     let label = number.max(1);
     let voxels: Array3<u32> = inside.mapv(|inside| if inside { label } else { 0 });
-    Ok((Image { geometry: grid.clone(), voxels: Voxels::U32(voxels) }, settings.with_label(label)))
+    Ok((Image { geometry: grid.clone(), voxels: Voxels::U32(voxels), dimension: 3 }, settings.with_label(label)))
 }
 
 /// Where the wanted region is among numbers and names.

@@ -13,6 +13,17 @@ pub(super) fn transform<T: Scalar>(
     axis: usize,
     settings: &FilterSettings,
 ) -> Array3<f64> {
+    let mut codes = patterns(image, bounds, axis, settings);
+    codes.mapv_inplace(cast::<T>);
+    codes
+}
+
+/// The patterns of an image that is a plane, in 64 bits.
+pub(super) fn plane<T: Scalar>(image: &Grid<T>, bounds: Bounds, settings: &FilterSettings) -> Array3<f64> {
+    patterns(image, bounds, 0, settings)
+}
+
+fn patterns<T: Scalar>(image: &Grid<T>, bounds: Bounds, axis: usize, settings: &FilterSettings) -> Array3<f64> {
     let circle = Circle::new(settings);
     let [x0, y0, z0] = bounds.first;
     let [nx, ny, nz] = bounds.size;
@@ -31,8 +42,7 @@ pub(super) fn transform<T: Scalar>(
         let mut texture = vec![0.0; circle.offsets.len()];
         for ((a, b), value) in plane.indexed_iter_mut() {
             let (r, c) = if turned { (b, a) } else { (a, b) };
-            let code = circle.code(&slice, first[rows] + r, first[columns] + c, settings.lbp_2d_method, &mut texture);
-            *value = cast::<T>(code);
+            *value = circle.code(&slice, first[rows] + r, first[columns] + c, settings.lbp_2d_method, &mut texture);
         }
     });
     out

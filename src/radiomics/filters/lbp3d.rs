@@ -2,9 +2,10 @@
 
 use super::{FilterSettings, Filtered, Output};
 use crate::radiomics::numpy::pairwise_sum;
-use crate::radiomics::region::{Bounds, Grid, Roi, part};
+use crate::radiomics::region::{Bounds, Grid, Roi, Run, part, runs};
+use crate::radiomics::wide::twice;
 use crate::volume::Scalar;
-use ndarray::{Array3, Axis, Zip, s};
+use ndarray::{Array3, Axis, s};
 use rayon::prelude::*;
 use std::f64::consts::PI;
 
@@ -17,34 +18,42 @@ pub(super) fn transform<T: Scalar>(
 ) -> Vec<Output> {
     let orders = settings.lbp_3d_levels;
     let vertices = icosphere(settings.lbp_3d_subdivision, settings.lbp_3d_radius);
-    let harmonics: Vec<Vec<Vec<Complex>>> = (0..orders as i32)
+    let harmonics: Vec<Order> = (0..orders as i32)
         .map(|n| {
             (-n..=n).map(|m| vertices.iter().map(|v| harmonic(m, n, *v, settings.lbp_3d_radius)).collect()).collect()
         })
         .collect();
     let samples = Samples::new(image, bounds, &vertices);
     let view = roi.inside.view();
-    let inside: Vec<[usize; 3]> =
-        part(&view, bounds).indexed_iter().filter(|(_, inside)| **inside).map(|((z, y, x), _)| [z, y, x]).collect();
-    let found: Vec<Vec<f64>> = inside
+    let runs = runs(part(&view, bounds));
+    let [x0, y0, z0] = bounds.first;
+    // Per run its voxels' values of one level after the other.
+    let found: Vec<Vec<f64>> = runs
         .par_iter()
-        .map_init(
-            || vec![0.0; vertices.len()],
-            |values, at| {
-                samples.around::<T>(*at, values);
-                let [z, y, x]: [usize; 3] = std::array::from_fn(|a| at[a] + bounds.first[2 - a]);
-                let center = image.voxels[[z, y, x]].as_f64();
-                let set: Vec<bool> = values.iter().map(|v| *v >= center).collect();
-                let mut found: Vec<f64> = harmonics.iter().map(|order| strength(order, &set)).collect();
-                found.push(kurtosis::<T>(values));
-                found
-            },
-        )
+        .map_init(Vec::new, |values: &mut Vec<f64>, run| {
+            samples.around::<T>(run, values);
+            let centers = image.voxels.slice(s![z0 + run.z, y0 + run.y, x0 + run.start..x0 + run.end]);
+            let centers: Vec<f64> = centers.iter().map(|v| v.as_f64()).collect();
+            let mut found = vec![0.0; (orders + 1) * run.len()];
+            let (strengths, kurtoses) = found.split_at_mut(orders * run.len());
+            for (order, strengths) in harmonics.iter().zip(strengths.chunks_exact_mut(run.len())) {
+                strengths_of_order(order, values, &centers, strengths);
+            }
+            let mut own = vec![0.0; vertices.len()];
+            for (x, kurtosis_of) in kurtoses.iter_mut().enumerate() {
+                own.iter_mut().zip(values.chunks_exact(run.len())).for_each(|(own, row)| *own = row[x]);
+                *kurtosis_of = kurtosis::<T>(&mut own);
+            }
+            found
+        })
         .collect();
     let [nx, ny, nz] = bounds.size;
     let map = |level: usize| {
         let mut values = Array3::zeros((nz, ny, nx));
-        inside.iter().zip(&found).for_each(|(at, found)| values[*at] = found[level]);
+        for (run, found) in runs.iter().zip(&found) {
+            let place = values.slice_mut(s![run.z, run.y, run.start..run.end]);
+            place.into_iter().zip(&found[level * run.len()..]).for_each(|(value, found)| *value = *found);
+        }
         let name = if level < orders { format!("lbp-3D-m{}", level + 1) } else { "lbp-3D-k".into() };
         Output::Image(Filtered { name, values, float32: false })
     };
@@ -53,24 +62,63 @@ pub(super) fn transform<T: Scalar>(
 
 type Complex = (f64, f64);
 
-fn times(a: Complex, b: Complex) -> Complex {
-    (a.0 * b.0 - a.1 * b.1, a.0 * b.1 + a.1 * b.0)
+/// The harmonics of one order at all vertices.
+type Order = Vec<Vec<Complex>>;
+
+/// Voxels that are computed side by side.
+const LANES: usize = 8;
+
+twice! {
+    /// Real part of the root of the sum of squares (not of magnitudes: as PyRadiomics has it) of the pattern's part of one
+    /// order. `values`: row after row of samples, one row per vertex, of the voxels with these `centers`.
+    strengths_of_order => strengths_plain, (order: &[Vec<Complex>], values: &[f64], centers: &[f64], found: &mut [f64])
 }
 
-fn plus(a: Complex, b: Complex) -> Complex {
-    (a.0 + b.0, a.1 + b.1)
+#[inline(always)]
+fn strengths_plain(order: &[Vec<Complex>], values: &[f64], centers: &[f64], found: &mut [f64]) {
+    let n = centers.len();
+    let mut weights = vec![[[0.0; LANES]; 2]; order.len()];
+    for start in (0..n).step_by(LANES) {
+        let lanes = LANES.min(n - start);
+        weights.fill([[0.0; LANES]; 2]);
+        let mut center = [f64::INFINITY; LANES];
+        center[..lanes].copy_from_slice(&centers[start..start + lanes]);
+        for (v, row) in values.chunks_exact(n).enumerate() {
+            let mut value = [0.0; LANES];
+            value[..lanes].copy_from_slice(&row[start..start + lanes]);
+            for ([re, im], y) in weights.iter_mut().zip(order) {
+                let (y_re, y_im) = y[v];
+                for l in 0..LANES {
+                    // A sum that began with zero is not changed by one.
+                    let set = value[l] >= center[l];
+                    re[l] += if set { y_re } else { 0.0 };
+                    im[l] += if set { y_im } else { 0.0 };
+                }
+            }
+        }
+        let (mut sum_re, mut sum_im) = ([0.0; LANES], [0.0; LANES]);
+        for v in 0..values.len() / n {
+            let (mut re, mut im) = ([0.0; LANES], [0.0; LANES]);
+            for ([c_re, c_im], y) in weights.iter().zip(order) {
+                let (y_re, y_im) = y[v];
+                for l in 0..LANES {
+                    re[l] += c_re[l] * y_re - c_im[l] * y_im;
+                    im[l] += c_re[l] * y_im + c_im[l] * y_re;
+                }
+            }
+            for l in 0..LANES {
+                sum_re[l] += re[l] * re[l] - im[l] * im[l];
+                sum_im[l] += re[l] * im[l] + im[l] * re[l];
+            }
+        }
+        for (found, (re, im)) in found[start..start + lanes].iter_mut().zip(sum_re.iter().zip(&sum_im)) {
+            *found = real_root(*re, *im);
+        }
+    }
 }
 
-/// Real part of the root of the sum of squares (not of magnitudes: as PyRadiomics has it) of the pattern's part of one order.
-fn strength(order: &[Vec<Complex>], set: &[bool]) -> f64 {
-    let weight =
-        |y: &Vec<Complex>| y.iter().zip(set).filter(|(_, set)| **set).fold((0.0, 0.0), |sum, (y, _)| plus(sum, *y));
-    let weights: Vec<Complex> = order.iter().map(weight).collect();
-    let squares = (0..set.len()).map(|v| {
-        let value = weights.iter().zip(order).fold((0.0, 0.0), |sum, (c, y)| plus(sum, times(*c, y[v])));
-        times(value, value)
-    });
-    let (re, im) = squares.fold((0.0, 0.0), plus);
+/// Real part of the square root of a complex number.
+fn real_root(re: f64, im: f64) -> f64 {
     let size = re.hypot(im);
     if size == 0.0 {
         0.0
@@ -107,22 +155,25 @@ fn legendre(m: i32, n: i32, x: f64) -> f64 {
 }
 
 /// Fisher's kurtosis in the precision of the samples (`scipy.stats.kurtosis`); NaN for samples that are all but equal.
-fn kurtosis<T: Scalar>(values: &[f64]) -> f64 {
+/// The samples are overwritten.
+fn kurtosis<T: Scalar>(values: &mut [f64]) -> f64 {
     if T::BYTES == 4 && !T::INTEGER {
-        let values: Vec<f32> = values.iter().map(|v| *v as f32).collect();
+        let mut values: Vec<f32> = values.iter().map(|v| *v as f32).collect();
         let n = values.len() as f32;
         let mean = pairwise_sum(&values) / n;
-        let squares: Vec<f32> = values.iter().map(|v| (v - mean) * (v - mean)).collect();
-        let m2 = pairwise_sum(&squares) / n;
-        let m4 = pairwise_sum(&squares.iter().map(|s| s * s).collect::<Vec<_>>()) / n;
+        values.iter_mut().for_each(|v| *v = (*v - mean) * (*v - mean));
+        let m2 = pairwise_sum(&values) / n;
+        values.iter_mut().for_each(|s| *s *= *s);
+        let m4 = pairwise_sum(&values) / n;
         let tiny = 1e-6 * mean;
         return if m2 <= tiny * tiny { f64::NAN } else { f64::from(m4 / (m2 * m2) - 3.0) };
     }
     let n = values.len() as f64;
     let mean = pairwise_sum(values) / n;
-    let squares: Vec<f64> = values.iter().map(|v| (v - mean) * (v - mean)).collect();
-    let m2 = pairwise_sum(&squares) / n;
-    let m4 = pairwise_sum(&squares.iter().map(|s| s * s).collect::<Vec<_>>()) / n;
+    values.iter_mut().for_each(|v| *v = (*v - mean) * (*v - mean));
+    let m2 = pairwise_sum(values) / n;
+    values.iter_mut().for_each(|s| *s *= *s);
+    let m4 = pairwise_sum(values) / n;
     let tiny = 1e-15 * mean;
     if m2 <= tiny * tiny { f64::NAN } else { m4 / (m2 * m2) - 3.0 }
 }
@@ -202,8 +253,37 @@ type Support = Option<([usize; 4], [f64; 4])>;
 /// Cubic spline samples around every voxel of a box (`scipy.ndimage.map_coordinates`, order 3, zero outside).
 struct Samples {
     coefficients: Array3<f64>,
-    /// For z, y, x: for every voxel of the box along the axis the supports of all vertices.
+    /// For z, y, x: for every vertex the supports of all voxels of the box along the axis.
     supports: [Vec<Vec<Support>>; 3],
+    /// For every vertex the columns whose supports along x are shifted copies of each other, and their weights.
+    shifted: Vec<Shifted>,
+}
+
+/// Columns of the box whose supports follow each other.
+struct Shifted {
+    /// Ranges of columns, and the coefficient that the first one reads first.
+    ranges: Vec<(usize, usize, usize)>,
+    /// Of each of the four coefficients, by column.
+    weights: [Vec<f64>; 4],
+}
+
+impl Shifted {
+    fn new(supports: &[Support]) -> Shifted {
+        let regular = |x: usize| {
+            let (at, _) = supports[x].as_ref()?;
+            (0..3).all(|k| at[k] + 1 == at[k + 1]).then_some(at[0])
+        };
+        let mut ranges: Vec<(usize, usize, usize)> = Vec::new();
+        for x in 0..supports.len() {
+            match (regular(x), ranges.last_mut()) {
+                (Some(at), Some((start, end, first))) if *end == x && *first + x - *start == at => *end = x + 1,
+                (Some(at), _) => ranges.push((x, x + 1, at)),
+                (None, _) => {}
+            }
+        }
+        let weight = |k: usize| supports.iter().map(|s| s.map_or(0.0, |(_, weights)| weights[k])).collect();
+        Shifted { ranges, weights: std::array::from_fn(weight) }
+    }
 }
 
 impl Samples {
@@ -214,37 +294,87 @@ impl Samples {
         let first: [usize; 3] = std::array::from_fn(|a| bounds.first[2 - a].saturating_sub(reach));
         let end: [usize; 3] = std::array::from_fn(|a| (bounds.first[2 - a] + bounds.size[2 - a] + reach).min(size[a]));
         let coefficients = prefiltered(image, first, end);
-        let supports = std::array::from_fn(|a| {
+        let supports: [Vec<Vec<Support>>; 3] = std::array::from_fn(|a| {
             let voxels = bounds.first[2 - a]..bounds.first[2 - a] + bounds.size[2 - a];
-            let at = |i: usize| vertices.iter().map(|v| support(i as f64 + v[a], size[a], first[a], end[a])).collect();
-            voxels.map(at).collect()
+            let of =
+                |v: &[f64; 3]| voxels.clone().map(|i| support(i as f64 + v[a], size[a], first[a], end[a])).collect();
+            vertices.iter().map(of).collect()
         });
-        Samples { coefficients, supports }
+        let shifted = supports[2].iter().map(|supports| Shifted::new(supports)).collect();
+        Samples { coefficients, supports, shifted }
     }
 
-    /// The samples around a voxel (z, y, x of the box), in the pixel type of the image.
-    fn around<T: Scalar>(&self, [z, y, x]: [usize; 3], values: &mut [f64]) {
-        let supports = self.supports[0][z].iter().zip(&self.supports[1][y]).zip(&self.supports[2][x]);
-        for (value, ((z, y), x)) in values.iter_mut().zip(supports) {
-            *value = match (z, y, x) {
-                (Some(z), Some(y), Some(x)) => stored::<T>(self.sum(z, y, x)),
-                _ => 0.0,
+    /// The samples around the voxels of a run, in the pixel type of the image: a row of them per vertex.
+    fn around<T: Scalar>(&self, run: &Run, values: &mut Vec<f64>) {
+        values.clear();
+        values.resize(self.shifted.len() * run.len(), 0.0);
+        for (v, row) in values.chunks_exact_mut(run.len()).enumerate() {
+            let (Some(z), Some(y)) = (&self.supports[0][v][run.z], &self.supports[1][v][run.y]) else { continue };
+            let (_, ny, nx) = self.coefficients.dim();
+            let all = self.coefficients.as_slice().unwrap_or(&[]); // in standard layout
+            let lines: [&[f64]; 16] = std::array::from_fn(|k| &all[(z.0[k / 4] * ny + y.0[k % 4]) * nx..][..nx]);
+            let mut done = run.start;
+            let alone = |row: &mut [f64], to: usize, done: &mut usize| {
+                for x in *done..to {
+                    if let Some(x_support) = &self.supports[2][v][x] {
+                        row[x - run.start] = sum(&lines, &z.1, &y.1, x_support);
+                    }
+                }
+                *done = to.max(*done);
             };
+            let shifted = &self.shifted[v];
+            for (start, end, first) in &shifted.ranges {
+                let (from, to) = ((*start).max(run.start), (*end).min(run.end));
+                if from + LANES > to {
+                    continue; // too short
+                }
+                alone(row, from, &mut done);
+                let weights = [0, 1, 2, 3].map(|k| &shifted.weights[k][from..to]);
+                let lines = lines.map(|line| &line[first + from - start..]);
+                sums(&lines, &z.1, &y.1, weights, &mut row[from - run.start..to - run.start]);
+                done = to;
+            }
+            alone(row, run.end, &mut done);
+            row.iter_mut().for_each(|value| *value = stored::<T>(*value));
         }
     }
+}
 
-    fn sum(&self, z: &([usize; 4], [f64; 4]), y: &([usize; 4], [f64; 4]), x: &([usize; 4], [f64; 4])) -> f64 {
-        let mut sum = 0.0;
-        for (cz, wz) in z.0.iter().zip(z.1) {
-            for (cy, wy) in y.0.iter().zip(y.1) {
-                let row = self.coefficients.slice(s![*cz, *cy, ..]);
-                let Some(row) = row.to_slice() else { continue };
-                for (cx, wx) in x.0.iter().zip(x.1) {
-                    sum += row[*cx] * wz * wy * wx;
+/// One sample from sixteen lines of coefficients (y fastest).
+fn sum(lines: &[&[f64]; 16], wz: &[f64; 4], wy: &[f64; 4], x: &([usize; 4], [f64; 4])) -> f64 {
+    let mut sum = 0.0;
+    for (k, line) in lines.iter().enumerate() {
+        for (cx, wx) in x.0.iter().zip(x.1) {
+            sum += line[*cx] * wz[k / 4] * wy[k % 4] * wx;
+        }
+    }
+    sum
+}
+
+twice! {
+    /// Samples of at least [`LANES`] neighbors, each as [`sum`] adds it; the first one reads the first coefficients.
+    sums => sums_plain, (lines: &[&[f64]; 16], wz: &[f64; 4], wy: &[f64; 4], wx: [&[f64]; 4], out: &mut [f64])
+}
+
+#[inline(always)]
+fn sums_plain(lines: &[&[f64]; 16], wz: &[f64; 4], wy: &[f64; 4], wx: [&[f64]; 4], out: &mut [f64]) {
+    let n = out.len();
+    let mut start = 0;
+    while start < n {
+        // The last block overlaps the one before.
+        let at = start.min(n.saturating_sub(LANES));
+        let mut sums = [0.0; LANES];
+        for (k, line) in lines.iter().enumerate() {
+            let (wz, wy) = (wz[k / 4], wy[k % 4]);
+            for (j, wx) in wx.iter().enumerate() {
+                let (line, wx) = (&line[at + j..at + j + LANES], &wx[at..at + LANES]);
+                for l in 0..LANES {
+                    sums[l] += line[l] * wz * wy * wx[l];
                 }
             }
         }
-        sum
+        out[at..at + LANES].copy_from_slice(&sums);
+        start = at + LANES;
     }
 }
 
@@ -281,42 +411,60 @@ fn support(at: f64, size: usize, first: usize, end: usize) -> Support {
 
 /// Spline coefficients of the part `first`..`end` (z, y, x), filtered over whole lines along z, then y, then x.
 fn prefiltered<T: Scalar>(image: &Grid<T>, first: [usize; 3], end: [usize; 3]) -> Array3<f64> {
-    let mut data = image.voxels.mapv(Scalar::as_f64);
-    for a in 0..3 {
-        Zip::from(data.lanes_mut(Axis(a))).par_for_each(|mut lane| {
-            let mut line = lane.to_vec();
-            prefilter(&mut line);
-            lane.iter_mut().zip(line).for_each(|(v, l)| *v = l);
-        });
-        data.slice_axis_inplace(Axis(a), (first[a]..end[a]).into());
-    }
-    data.as_standard_layout().into_owned()
+    let mut data = image.voxels.as_standard_layout().mapv(Scalar::as_f64);
+    let (_, _, nx) = data.dim();
+    data.axis_iter_mut(Axis(1)).into_par_iter().for_each_init(Vec::new, |buffer, mut plane| {
+        buffer.clear();
+        buffer.extend(plane.iter());
+        prefilter(buffer, nx);
+        plane.iter_mut().zip(buffer.iter()).for_each(|(v, b)| *v = *b);
+    });
+    data.slice_axis_inplace(Axis(0), (first[0]..end[0]).into());
+    data.axis_iter_mut(Axis(0)).into_par_iter().for_each(|mut plane| {
+        if let Some(plane) = plane.as_slice_mut() {
+            prefilter(plane, nx);
+            let (_, kept) = plane.split_at_mut(first[1] * nx);
+            kept.chunks_exact_mut(nx).take(end[1] - first[1]).for_each(|row| prefilter(row, 1));
+        }
+    });
+    data.slice(s![.., first[1]..end[1], first[2]..end[2]]).as_standard_layout().into_owned()
 }
 
-/// SciPy's recursive filter with mirrored borders.
-fn prefilter(line: &mut [f64]) {
-    let n = line.len();
+twice! {
+    /// SciPy's recursive filter with mirrored borders down the columns of a plane of this width.
+    prefilter => prefilter_plain, (plane: &mut [f64], width: usize)
+}
+
+#[inline(always)]
+fn prefilter_plain(plane: &mut [f64], width: usize) {
+    let n = plane.len() / width;
     if n < 2 {
         return;
     }
     // sqrt(3) - 2; computed so it would be off in the last digits.
     let z = -0.2679491924311227;
     let gain = (1.0 - z) * (1.0 - 1.0 / z);
-    line.iter_mut().for_each(|v| *v *= gain);
+    plane.iter_mut().for_each(|v| *v *= gain);
     let far = f64::powf(z, n as f64 - 1.0);
     let mut power = z;
-    let mut sum = line[0] + far * line[n - 1];
+    let (first, rest) = plane.split_at_mut(width);
+    let row = |i: usize| &rest[(i - 1) * width..i * width];
+    first.iter_mut().zip(row(n - 1)).for_each(|(sum, last)| *sum += far * last);
     for i in 1..n - 1 {
-        sum += power * (line[i] + far * line[n - 1 - i]);
+        let pairs = row(i).iter().zip(row(n - 1 - i));
+        first.iter_mut().zip(pairs).for_each(|(sum, (a, b))| *sum += power * (a + far * b));
         power *= z;
     }
-    line[0] = sum / (1.0 - far * far);
+    first.iter_mut().for_each(|sum| *sum /= 1.0 - far * far);
     for i in 1..n {
-        line[i] += z * line[i - 1];
+        let (before, rest) = plane.split_at_mut(i * width);
+        rest[..width].iter_mut().zip(&before[(i - 1) * width..]).for_each(|(v, before)| *v += z * before);
     }
-    line[n - 1] = (z * line[n - 2] + line[n - 1]) * z / (z * z - 1.0);
+    let (before, last) = plane.split_at_mut((n - 1) * width);
+    last.iter_mut().zip(&before[(n - 2) * width..]).for_each(|(v, b)| *v = (z * b + *v) * z / (z * z - 1.0));
     for i in (0..n - 1).rev() {
-        line[i] = z * (line[i + 1] - line[i]);
+        let (rest, after) = plane.split_at_mut((i + 1) * width);
+        rest[i * width..].iter_mut().zip(&after[..width]).for_each(|(v, after)| *v = z * (after - *v));
     }
 }
 

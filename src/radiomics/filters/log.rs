@@ -3,22 +3,24 @@
 use super::{Filtered, Output};
 use crate::radiomics::Value;
 use crate::radiomics::region::{Bounds, Grid};
+use crate::radiomics::wide::twice;
 use crate::volume::Scalar;
-use ndarray::{Array3, ArrayView2, ArrayView3, ArrayViewMut2, Axis, s};
+use ndarray::{Array3, ArrayViewMut2, Axis};
 use rayon::prelude::*;
 use std::ops::Range;
 
-/// One image per sigma (mm), scaled by sigma squared; a sigma that does not fit the image gives a warning.
-pub(super) fn transform<T: Scalar>(image: &Grid<T>, bounds: Bounds, sigmas: &[Value]) -> Vec<Output> {
-    let (size, spacing) = (image.geometry.size, image.geometry.spacing_mm);
+/// One image per sigma (mm), scaled by sigma squared; a sigma that does not fit the image gives a warning. Of the image's
+/// axes (x first) the first `axes` count.
+pub(super) fn transform<T: Scalar>(image: &Grid<T>, bounds: Bounds, axes: usize, sigmas: &[Value]) -> Vec<Output> {
+    let (size, spacing) = (&image.geometry.size[..axes], &image.geometry.spacing_mm[..axes]);
     let warning = |text: String| Output::Warning(format!("radiomics.imageoperations: {text}"));
-    let size_text = columns(size.map(|n| n.to_string()));
+    let size_text = columns(size.iter().map(usize::to_string).collect());
     if size.iter().any(|n| *n < LINE_MIN) {
         return vec![warning(format!("Image too small to apply LoG filter, size: {size_text}"))];
     }
     let one = |value: &Value| {
         let sigma = value.as_f64().filter(|sigma| *sigma > 0.0)?;
-        if (0..3).any(|a| (size[a] as f64) < (sigma / spacing[a]).ceil() + 1.0) {
+        if (0..axes).any(|a| (size[a] as f64) < (sigma / spacing[a]).ceil() + 1.0) {
             let text = format!(
                 "applyLoG: sigma({})/spacing({}) + 1 must be greater than the size({size_text}) of the inputImage",
                 six_digits(sigma),
@@ -27,51 +29,161 @@ pub(super) fn transform<T: Scalar>(image: &Grid<T>, bounds: Bounds, sigmas: &[Va
             return Some(warning(text));
         }
         let name = format!("log-sigma-{}-mm-3D", value.to_python().replace('.', "-"));
-        let values = laplacian(image, bounds, sigma).mapv(f64::from);
+        let values = laplacian(image, bounds, axes, sigma);
         Some(Output::Image(Filtered { name, values, float32: true }))
     };
     sigmas.iter().filter_map(one).collect()
 }
 
-fn laplacian<T: Scalar>(image: &Grid<T>, bounds: Bounds, sigma: f64) -> Array3<f32> {
+/// The sum of the second derivatives along the first `axes` of x, y and z, each smoothed along the other two axes in rising order. ITK holds 32 bits
+/// between all steps. A line is filtered whole, for the filter has no end; of the result only what lies in the box is kept.
+fn laplacian<T: Scalar>(image: &Grid<T>, bounds: Bounds, axes: usize, sigma: f64) -> Array3<f64> {
     let spacing = image.geometry.spacing_mm;
-    let inside: [Range<usize>; 3] = std::array::from_fn(|a| bounds.first[a]..bounds.first[a] + bounds.size[a]);
-    let [nx, ny, nz] = bounds.size;
-    let mut sum = Array3::<f32>::zeros((nz, ny, nx));
-    for along in 0..3 {
-        // A line is filtered whole, for the filter has no end; of the result only what lies in the box is kept.
-        let keep = |axis: usize| inside[axis].clone();
-        let second = Recursive::second_derivative(sigma, spacing[along]);
-        let mut part = pass(image.voxels.view(), along, &second, keep(along));
-        for axis in (0..3).filter(|a| *a != along) {
-            part = pass(part.view(), axis, &Recursive::smoothing(sigma, spacing[axis]), keep(axis));
-        }
+    let voxels = image.voxels.as_standard_layout();
+    let (nz, ny, nx) = voxels.dim();
+    let [x, y, z]: [Range<usize>; 3] = std::array::from_fn(|a| bounds.first[a]..bounds.first[a] + bounds.size[a]);
+    let second = spacing.map(|mm| Recursive::second_derivative(sigma, mm));
+    let smooth = spacing.map(|mm| Recursive::smoothing(sigma, mm));
+    let all = voxels.as_slice().unwrap_or(&[]); // in standard layout
+    let mut sum = Array3::<f64>::zeros((z.len(), y.len(), x.len()));
+    let add = |mut sum: ArrayViewMut2<f64>, part: &[f32], along: usize| {
         let scale = 1.0 / (spacing[along] * spacing[along]);
-        sum.zip_mut_with(&part, |sum, v| *sum = (f64::from(*sum) + f64::from(*v) * scale) as f32);
+        let rows = sum.rows_mut().into_iter().zip(part.chunks_exact(x.len()));
+        rows.for_each(|(mut sum, part)| {
+            let add = |(sum, v): (&mut f64, &f32)| *sum = f64::from((*sum + f64::from(*v) * scale) as f32);
+            sum.iter_mut().zip(part).for_each(add);
+        });
+    };
+    // Two passes at a time stay within a slice, which the cache holds.
+    let (slice, kept) = (ny * nx, y.len() * x.len());
+    for along in 0..2 {
+        let mut tall = vec![0f32; nz * kept];
+        let slices = tall.par_chunks_exact_mut(kept).zip(all.par_chunks_exact(slice));
+        slices.for_each_init(Default::default, |(lines, part): &mut (Lines, Vec<f32>), (out, values)| {
+            let from = Plane { values, rows: ny, width: nx, stride: nx };
+            if along == 0 {
+                lines.rows(&second[0], from, &x, resized(part, ny * x.len()));
+                let from = Plane { values: part, rows: ny, width: x.len(), stride: x.len() };
+                lines.columns(&smooth[1], from, &y, out);
+            } else {
+                lines.columns(&second[1], from, &y, resized(part, y.len() * nx));
+                lines.rows(&smooth[0], Plane { values: part, rows: y.len(), width: nx, stride: nx }, &x, out);
+            }
+        });
+        let planes = sum.axis_iter_mut(Axis(1)).into_par_iter().enumerate();
+        planes.for_each_init(Default::default, |(lines, part): &mut (Lines, Vec<f32>), (row, sum)| {
+            if axes == 2 {
+                add(sum, &tall[row * x.len()..][..x.len()], along);
+                return;
+            }
+            let from = Plane { values: &tall[row * x.len()..], rows: nz, width: x.len(), stride: kept };
+            lines.columns(&smooth[2], from, &z, resized(part, z.len() * x.len()));
+            add(sum, part, along);
+        });
     }
+    if axes == 2 {
+        return sum;
+    }
+    let mut tall = Array3::<f32>::zeros((z.len(), ny, nx));
+    let planes = tall.axis_iter_mut(Axis(1)).into_par_iter().enumerate();
+    planes.for_each_init(Default::default, |(lines, part): &mut (Lines, Vec<f32>), (row, mut out)| {
+        let from = Plane { values: &all[row * nx..], rows: nz, width: nx, stride: slice };
+        lines.columns(&second[2], from, &z, resized(part, z.len() * nx));
+        for (mut out, part) in out.rows_mut().into_iter().zip(part.chunks_exact(nx)) {
+            out.iter_mut().zip(part).for_each(|(o, v)| *o = *v);
+        }
+    });
+    let tall = tall.as_slice().unwrap_or(&[]);
+    let slices = sum.axis_iter_mut(Axis(0)).into_par_iter().zip(tall.par_chunks_exact(slice));
+    slices.for_each_init(Default::default, |(lines, parts): &mut (Lines, [Vec<f32>; 2]), (sum, values)| {
+        let [first, second] = parts;
+        let from = Plane { values, rows: ny, width: nx, stride: nx };
+        lines.rows(&smooth[0], from, &x, resized(first, ny * x.len()));
+        let from = Plane { values: first, rows: ny, width: x.len(), stride: x.len() };
+        lines.columns(&smooth[1], from, &y, resized(second, kept));
+        add(sum, second, 2);
+    });
     sum
+}
+
+/// A buffer of this length.
+fn resized(buffer: &mut Vec<f32>, n: usize) -> &mut [f32] {
+    buffer.resize(n, 0.0);
+    buffer
+}
+
+/// Rows of values, `stride` apart.
+struct Plane<'a, S> {
+    values: &'a [S],
+    rows: usize,
+    width: usize,
+    stride: usize,
 }
 
 /// ITK filters no shorter lines.
 const LINE_MIN: usize = 4;
-/// Lines that are filtered side by side.
-const LANES: usize = 8;
+/// Lines that are filtered side by side: a step waits for the one before it in the same line, not for other lines.
+const LANES: usize = 32;
 
-/// Filters along `axis` (0 = x), and keeps the voxels `keep` of every line.
-fn pass<S: Scalar>(from: ArrayView3<S>, axis: usize, filter: &Recursive, keep: Range<usize>) -> Array3<f32> {
-    let axis = 2 - axis;
-    let mut shape = from.dim();
-    [&mut shape.0, &mut shape.1, &mut shape.2].into_iter().nth(axis).into_iter().for_each(|n| *n = keep.len());
-    let mut out = Array3::<f32>::zeros(shape);
-    let across = Axis(usize::from(axis == 0));
-    let planes: Vec<_> = out.axis_iter_mut(across).zip(from.axis_iter(across)).collect();
-    planes.into_par_iter().for_each(|(out, from)| {
-        // Lines run down the columns of a plane.
-        let (out, from) = if axis == 2 { (out.reversed_axes(), from.reversed_axes()) } else { (out, from) };
-        filter.columns(from, out, keep.start);
-    });
-    out
+/// Buffers for lines that are filtered side by side, from plane to plane.
+#[derive(Default)]
+struct Lines {
+    data: Vec<[f64; LANES]>,
+    sums: Vec<[f64; LANES]>,
 }
+
+impl Lines {
+    /// Filters the columns of a plane, and writes the rows `keep` of the result.
+    fn columns<S: Scalar>(&mut self, filter: &Recursive, from: Plane<S>, keep: &Range<usize>, out: &mut [f32]) {
+        self.resize(from.rows);
+        for start in (0..from.width).step_by(LANES) {
+            let end = from.width.min(start + LANES);
+            for (row, data) in self.data.iter_mut().enumerate() {
+                let row = &from.values[row * from.stride + start..row * from.stride + end];
+                match row.first_chunk::<LANES>() {
+                    Some(row) => data.iter_mut().zip(row).for_each(|(d, v)| *d = v.as_f64()),
+                    None => data.iter_mut().zip(row).for_each(|(d, v)| *d = v.as_f64()),
+                }
+            }
+            lines(filter, &self.data, &mut self.sums);
+            for (row, sums) in out.chunks_exact_mut(from.width).zip(&self.sums[keep.clone()]) {
+                let row = &mut row[start..end];
+                match row.first_chunk_mut::<LANES>() {
+                    Some(row) => row.iter_mut().zip(sums).for_each(|(o, v)| *o = *v as f32),
+                    None => row.iter_mut().zip(sums).for_each(|(o, v)| *o = *v as f32),
+                }
+            }
+        }
+    }
+
+    /// Filters the rows of a plane, and writes the columns `keep` of the result.
+    fn rows<S: Scalar>(&mut self, filter: &Recursive, from: Plane<S>, keep: &Range<usize>, out: &mut [f32]) {
+        self.resize(from.width);
+        for start in (0..from.rows).step_by(LANES) {
+            let end = from.rows.min(start + LANES);
+            // Eight rows are turned at a time: eight values of a line of the cache.
+            for at in (start..end).step_by(TURNED) {
+                let row = |k: usize| &from.values[(at + k).min(from.rows - 1) * from.stride..][..from.width];
+                let rows: [&[S]; TURNED] = std::array::from_fn(row);
+                for (i, data) in self.data.iter_mut().enumerate() {
+                    let place = &mut data[at - start..at - start + TURNED];
+                    place.iter_mut().zip(rows).for_each(|(d, row)| *d = row[i].as_f64());
+                }
+            }
+            lines(filter, &self.data, &mut self.sums);
+            for (lane, row) in out.chunks_exact_mut(keep.len()).skip(start).take(end - start).enumerate() {
+                row.iter_mut().zip(&self.sums[keep.clone()]).for_each(|(o, v)| *o = v[lane] as f32);
+            }
+        }
+    }
+
+    fn resize(&mut self, n: usize) {
+        self.data.resize(n, [0.0; LANES]);
+        self.sums.resize(n, [0.0; LANES]);
+    }
+}
+
+const TURNED: usize = 8;
 
 /// A causal and an anticausal recursive filter whose sum is a Gaussian or its derivative.
 struct Recursive {
@@ -114,66 +226,50 @@ impl Recursive {
         let sd = 1.0 + d[0] + d[1] + d[2] + d[3];
         Recursive { causal: n, anticausal: m, back: d, before: d.map(|d| d * sn / sd), after: d.map(|d| d * sm / sd) }
     }
+}
 
-    /// Filters the columns of `from`; row 0 of `out` is row `first` of the result.
-    fn columns<S: Scalar>(&self, from: ArrayView2<S>, mut out: ArrayViewMut2<f32>, first: usize) {
-        let (n, m) = from.dim();
-        let mut data = vec![[0.0; LANES]; n];
-        let mut sums = vec![[0.0; LANES]; n];
-        for start in (0..m).step_by(LANES) {
-            let width = LANES.min(m - start);
-            for (data, row) in data.iter_mut().zip(from.slice(s![.., start..start + width]).rows()) {
-                data.iter_mut().zip(row).for_each(|(d, v)| *d = v.as_f64());
-            }
-            self.lines(&data, &mut sums);
-            for (mut row, sums) in
-                out.slice_mut(s![.., start..start + width]).rows_mut().into_iter().zip(&sums[first..])
-            {
-                row.iter_mut().zip(sums).for_each(|(o, v)| *o = *v as f32);
-            }
-        }
-    }
-
+twice! {
     /// Several lines side by side. Beyond its ends a line goes on with its first and last value.
-    fn lines(&self, data: &[[f64; LANES]], out: &mut [[f64; LANES]]) {
-        let n = data.len();
-        let edge = data[0];
-        for i in 0..n {
-            let value = |back: usize| if i >= back { data[i - back] } else { edge };
-            let (v0, v1, v2, v3) = (value(0), value(1), value(2), value(3));
-            let history: [([f64; LANES], f64); 4] =
-                std::array::from_fn(|k| if i > k { (out[i - 1 - k], self.back[k]) } else { (edge, self.before[k]) });
-            out[i] = combine([v0, v1, v2, v3], self.causal, history);
-        }
-        let edge = data[n - 1];
-        let mut last = [([0.0; LANES], 0.0); 4];
-        for (k, last) in last.iter_mut().enumerate() {
-            *last = (edge, self.after[k]);
-        }
-        for i in (0..n).rev() {
-            let value = |ahead: usize| if i + ahead < n { data[i + ahead] } else { edge };
-            let result = combine([value(1), value(2), value(3), value(4)], self.anticausal, last);
-            // The newest result moves in; the others keep their place in the sum but not the weight of the border.
-            let found = n - i;
-            let shifted = [result, last[0].0, last[1].0, last[2].0];
-            for (k, last) in last.iter_mut().enumerate() {
-                *last = if k < found { (shifted[k], self.back[k]) } else { (edge, self.after[k]) };
-            }
-            out[i].iter_mut().zip(result).for_each(|(o, v)| *o += v);
-        }
+    lines => lines_plain, (filter: &Recursive, data: &[[f64; LANES]], out: &mut [[f64; LANES]])
+}
+
+#[inline(always)]
+fn lines_plain(filter: &Recursive, data: &[[f64; LANES]], out: &mut [[f64; LANES]]) {
+    let n = data.len();
+    let edge = &data[0];
+    for i in 0..n {
+        let value = |back: usize| if i >= back { &data[i - back] } else { edge };
+        let (done, rest) = out.split_at_mut(i);
+        let history = |k: usize| if i > k { (&done[i - 1 - k], filter.back[k]) } else { (edge, filter.before[k]) };
+        let values = [value(0), value(1), value(2), value(3)];
+        combine(values, filter.causal, [history(0), history(1), history(2), history(3)], &mut rest[0]);
+    }
+    let edge = &data[n - 1];
+    // The last four results, that of voxel i at i modulo 4.
+    let mut last = [[0.0; LANES]; 4];
+    for i in (0..n).rev() {
+        let value = |ahead: usize| if i + ahead < n { &data[i + ahead] } else { edge };
+        let found = n - 1 - i;
+        let values = [value(1), value(2), value(3), value(4)];
+        let mut result = [0.0; LANES];
+        let history = |k: usize| {
+            if k < found { (&last[(i + 1 + k) % 4], filter.back[k]) } else { (edge, filter.after[k]) }
+        };
+        combine(values, filter.anticausal, [history(0), history(1), history(2), history(3)], &mut result);
+        out[i].iter_mut().zip(&result).for_each(|(o, v)| *o += v);
+        last[i % 4] = result;
     }
 }
 
 /// Sum of values times weights, less the sum of the history times its weights, in ITK's order.
-fn combine(values: [[f64; LANES]; 4], weights: [f64; 4], history: [([f64; LANES], f64); 4]) -> [f64; LANES] {
-    std::array::from_fn(|l| {
-        let forward = values[0][l] * weights[0]
-            + values[1][l] * weights[1]
-            + values[2][l] * weights[2]
-            + values[3][l] * weights[3];
-        let [a, b, c, d] = history;
-        forward - (a.0[l] * a.1 + b.0[l] * b.1 + c.0[l] * c.1 + d.0[l] * d.1)
-    })
+#[inline(always)]
+fn combine(values: [&[f64; LANES]; 4], weights: [f64; 4], history: [(&[f64; LANES], f64); 4], out: &mut [f64; LANES]) {
+    let [v0, v1, v2, v3] = values;
+    let [(a, wa), (b, wb), (c, wc), (d, wd)] = history;
+    for l in 0..LANES {
+        let forward = v0[l] * weights[0] + v1[l] * weights[1] + v2[l] * weights[2] + v3[l] * weights[3];
+        out[l] = forward - (a[l] * wa + b[l] * wb + c[l] * wc + d[l] * wd);
+    }
 }
 
 fn sum_0(n: [f64; 4]) -> f64 {
@@ -234,23 +330,25 @@ fn six_digits(value: f64) -> String {
     format!("{}e{sign}{:02}", trimmed(digits), exponent.abs())
 }
 
-/// Three numbers as NumPy writes an array of them: at most 8 decimals, points below each other.
-fn numpy_floats(values: [f64; 3]) -> String {
-    let texts = values.map(|v| {
+/// Numbers as NumPy writes an array of them: at most 8 decimals, points below each other.
+fn numpy_floats(values: &[f64]) -> String {
+    let texts = values.iter().map(|v| {
         let short = format!("{v:?}");
         let rounded = format!("{v:.8}");
         let text = if short.len() <= rounded.len() { short } else { rounded };
         text.trim_end_matches('0').to_string()
     });
+    let texts: Vec<String> = texts.collect();
     let decimals = |text: &str| text.len() - text.find('.').map_or(text.len(), |at| at + 1);
     let longest = texts.iter().map(|t| decimals(t)).max().unwrap_or(0);
-    columns(texts.map(|t| format!("{t}{}", " ".repeat(longest - decimals(&t)))))
+    columns(texts.iter().map(|t| format!("{t}{}", " ".repeat(longest - decimals(t)))).collect())
 }
 
 /// `[ 1 10 100]`, all as wide as the widest.
-fn columns(texts: [String; 3]) -> String {
+fn columns(texts: Vec<String>) -> String {
     let width = texts.iter().map(String::len).max().unwrap_or(0);
-    format!("[{}]", texts.map(|t| format!("{t:>width$}")).join(" "))
+    let padded: Vec<String> = texts.iter().map(|t| format!("{t:>width$}")).collect();
+    format!("[{}]", padded.join(" "))
 }
 
 #[cfg(test)]
@@ -259,9 +357,9 @@ mod tests {
 
     #[test]
     fn numbers_in_warnings_look_as_in_python() {
-        assert_eq!(numpy_floats([0.78125, 0.78125, 6.5]), "[0.78125 0.78125 6.5    ]");
-        assert_eq!(numpy_floats([0.800000011920929, 1.0, 12.5]), "[ 0.80000001  1.         12.5       ]");
-        assert_eq!(columns([256, 256, 25].map(|n| n.to_string())), "[256 256  25]");
+        assert_eq!(numpy_floats(&[0.78125, 0.78125, 6.5]), "[0.78125 0.78125 6.5    ]");
+        assert_eq!(numpy_floats(&[0.800000011920929, 1.0, 12.5]), "[ 0.80000001  1.         12.5       ]");
+        assert_eq!(columns([256, 256, 25].map(|n| n.to_string()).to_vec()), "[256 256  25]");
         let cases = [(500.0, "500"), (0.5, "0.5"), (1234567.0, "1.23457e+06"), (0.00001, "1e-05"), (40.125, "40.125")];
         for (value, text) in cases {
             assert_eq!(six_digits(value), text);
@@ -272,9 +370,20 @@ mod tests {
     fn smoothing_keeps_a_constant_and_the_derivative_removes_it() {
         let data = vec![[7.0; LANES]; 30];
         let mut out = vec![[0.0; LANES]; 30];
-        Recursive::smoothing(2.0, 0.7).lines(&data, &mut out);
+        lines(&Recursive::smoothing(2.0, 0.7), &data, &mut out);
         assert!(out.iter().flatten().all(|v| (v - 7.0).abs() < 1e-9));
-        Recursive::second_derivative(2.0, 0.7).lines(&data, &mut out);
+        lines(&Recursive::second_derivative(2.0, 0.7), &data, &mut out);
         assert!(out.iter().flatten().all(|v| v.abs() < 1e-9));
+    }
+
+    #[test]
+    fn wide_lanes_give_the_bits_of_plain_ones() {
+        let data: Vec<[f64; LANES]> =
+            (0..50).map(|i| std::array::from_fn(|l| ((i * 37 + l * 11) % 101) as f64)).collect();
+        let (mut wide, mut plain) = (vec![[0.0; LANES]; 50], vec![[0.0; LANES]; 50]);
+        let filter = Recursive::smoothing(1.3, 0.7);
+        lines(&filter, &data, &mut wide);
+        lines_plain(&filter, &data, &mut plain);
+        assert_eq!(wide, plain);
     }
 }

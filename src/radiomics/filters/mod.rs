@@ -171,14 +171,18 @@ pub(super) fn apply<T: Scalar>(
         ImageType::Gradient => {
             single("gradient", gradient::magnitude(image, bounds, settings.filters.gradient_use_spacing), true)
         }
-        ImageType::Wavelet => wavelet::transform(image, bounds, settings.flat_axis(), &settings.filters),
-        ImageType::LoG => Ok(log::transform(image, bounds, &settings.filters.sigmas)),
+        ImageType::Wavelet => wavelet::transform(image, bounds, &settings.wavelet_axes(), &settings.filters),
+        ImageType::LoG => Ok(log::transform(image, bounds, settings.axes(), &settings.filters.sigmas)),
+        ImageType::Lbp2d if settings.planar => single("lbp-2D", lbp2d::plane(image, bounds, &settings.filters), false),
         ImageType::Lbp2d => {
             let values = lbp2d::transform(image, bounds, settings.force_2d_dimension, &settings.filters);
             let float32 = T::BYTES == 4 && !T::INTEGER;
             let lbp = Output::Image(Filtered { name: "lbp-2D".into(), values, float32 });
             Ok(mixed(!settings.force_2d, "2D", "3D").into_iter().chain([lbp]).collect())
         }
+        ImageType::Lbp3d if settings.planar => Ok(vec![Output::Warning(
+            "radiomics.imageoperations: LBP 3D only available for 3 dimensional images, found 2 dimensions".into(),
+        )]),
         ImageType::Lbp3d if settings.filters.lbp_3d_levels < 2 => Err(RadiomicsError::BadValue {
             path: "lbp3DLevels".into(),
             value: settings.filters.lbp_3d_levels.to_string(),

@@ -4,14 +4,27 @@ use super::wavelet_table::{BIORTHOGONAL, ORTHOGONAL};
 use super::{FilterSettings, Filtered, Output};
 use crate::radiomics::RadiomicsError;
 use crate::radiomics::region::{Bounds, Grid};
+use crate::radiomics::wide::twice;
 use crate::volume::Scalar;
-use ndarray::{Array3, Axis, LinalgScalar};
+use ndarray::{Array3, Axis, LinalgScalar, s};
 use rayon::prelude::*;
+use std::f64::consts::SQRT_2;
 
 /// A floating point type that a transform is computed in.
-trait Real: LinalgScalar + Scalar {}
-impl Real for f32 {}
-impl Real for f64 {}
+trait Real: LinalgScalar + Scalar {
+    /// See [`weighted`].
+    fn weighted(row: &mut [Self], terms: &[(Self, &[Self])]);
+}
+impl Real for f32 {
+    fn weighted(row: &mut [f32], terms: &[(f32, &[f32])]) {
+        weighted_32(row, terms);
+    }
+}
+impl Real for f64 {
+    fn weighted(row: &mut [f64], terms: &[(f64, &[f64])]) {
+        weighted_64(row, terms);
+    }
+}
 
 /// The decomposition filters (low-pass, high-pass) of a discrete wavelet of PyWavelets.
 pub(in super::super) fn bank(name: &str) -> Option<[Vec<f64>; 2]> {
@@ -32,35 +45,42 @@ pub(in super::super) fn bank(name: &str) -> Option<[Vec<f64>; 2]> {
     Some([low, high])
 }
 
-/// The bands of all reported levels inside `bounds`, then the last approximation. `flat_axis` (0 = z) is not filtered.
+/// PyWavelets keeps the taps of coiflets without their factor of the square root of 2, in both precisions, and multiplies.
+fn tap_of_32_bits(wavelet: &str, tap: f64) -> f64 {
+    if !wavelet.starts_with("coif") {
+        return tap;
+    }
+    f64::from((tap / SQRT_2) as f32 * SQRT_2 as f32)
+}
+
+/// The bands of all reported levels inside `bounds`, then the last approximation. `axes` (0 = z) are filtered, x first as in the names.
 /// Images of 32 bit floats are computed in 32 bits.
 pub(super) fn transform<T: Scalar>(
     image: &Grid<T>,
     bounds: Bounds,
-    flat_axis: Option<usize>,
+    axes: &[usize],
     settings: &FilterSettings,
 ) -> Result<Vec<Output>, RadiomicsError> {
     let Some(bank) = bank(&settings.wavelet) else {
         return Err(RadiomicsError::Unsupported { path: format!("wavelet {}", settings.wavelet) });
     };
     Ok(if T::BYTES == 4 && !T::INTEGER {
-        levels::<T, f32>(image, bounds, flat_axis, &bank, settings)
+        levels::<T, f32>(image, bounds, axes, &bank, settings)
     } else {
-        levels::<T, f64>(image, bounds, flat_axis, &bank, settings)
+        levels::<T, f64>(image, bounds, axes, &bank, settings)
     })
 }
 
 fn levels<T: Scalar, R: Real>(
     image: &Grid<T>,
     bounds: Bounds,
-    flat_axis: Option<usize>,
+    axes: &[usize],
     bank: &[Vec<f64>; 2],
     settings: &FilterSettings,
 ) -> Vec<Output> {
-    let bank: [Vec<R>; 2] = [0, 1].map(|f| bank[f].iter().map(|tap| R::from_f64(*tap)).collect());
+    let tap = |tap: &f64| R::from_f64(if R::BYTES == 4 { tap_of_32_bits(&settings.wavelet, *tap) } else { *tap });
+    let bank: [Vec<R>; 2] = [0, 1].map(|f| bank[f].iter().map(tap).collect());
     let taps = bank[0].len();
-    // x first, as in the names of the bands.
-    let axes: Vec<usize> = [2, 1, 0].into_iter().filter(|a| flat_axis != Some(*a)).collect();
     let n = settings.start_level + settings.levels;
     let period: [usize; 3] = std::array::from_fn(|a| image.geometry.size[2 - a].next_multiple_of(2));
     let inside: [Span; 3] = std::array::from_fn(|a| Span { start: bounds.first[2 - a], len: bounds.size[2 - a] });
@@ -80,17 +100,20 @@ fn levels<T: Scalar, R: Real>(
             Some(1) | None => "wavelet-".to_string(),
             Some(l) => format!("wavelet{l}-"),
         };
+        let mut first = None;
         if reported.is_some() {
-            // 'a' for the approximation is dropped here: it is the first band.
-            let bands = split(&data, &axes, &bank, inside);
-            let named = bands.into_iter().skip(1).map(|(name, part)| part.output(format!("{prefix}{name}")));
-            outputs.extend(named);
+            let mut bands = split(&data, axes, &bank, inside).into_iter();
+            first = bands.next();
+            outputs.extend(bands.map(|(name, part)| part.output(format!("{prefix}{name}"))));
         }
-        for a in &axes {
-            data = data.filter(*a, &bank[0], needed[*a]);
-        }
+        // The first band is the approximation, reported last; for a next level more of it is needed.
+        data = match first {
+            Some((_, part)) if level == n => part,
+            _ => axes.iter().fold(data, |data, a| data.filter(*a, &bank[0], needed[*a])),
+        };
         if level == n {
-            outputs.push(data.cut(inside).output(format!("{prefix}{}", "L".repeat(axes.len()))));
+            let name = format!("{prefix}{}", "L".repeat(axes.len()));
+            return outputs.into_iter().chain([data.output(name)]).collect();
         }
     }
     outputs
@@ -98,10 +121,13 @@ fn levels<T: Scalar, R: Real>(
 
 /// All bands inside a box, low before high, the first axis slowest.
 fn split<R: Real>(data: &Part<R>, axes: &[usize], bank: &[Vec<R>; 2], inside: [Span; 3]) -> Vec<(String, Part<R>)> {
-    let Some((axis, rest)) = axes.split_first() else { return vec![(String::new(), data.cut(inside))] };
+    let Some((axis, rest)) = axes.split_first() else { return Vec::new() };
     let halves: Vec<_> = ["L", "H"].into_par_iter().zip(bank).collect();
     let bands = halves.into_par_iter().flat_map(|(letter, taps)| {
         let part = data.filter(*axis, taps, inside[*axis]);
+        if rest.is_empty() {
+            return vec![(letter.to_string(), part)];
+        }
         let below = split(&part, rest, bank, inside);
         below.into_iter().map(|(name, part)| (format!("{letter}{name}"), part)).collect::<Vec<_>>()
     });
@@ -143,25 +169,21 @@ impl<R: Real> Part<R> {
     /// From the image; an odd axis is lengthened by its first voxel.
     fn of<T: Scalar>(image: &Grid<T>, period: [usize; 3], spans: [Span; 3]) -> Part<R> {
         let size = image.geometry.size;
+        let voxels = image.voxels.as_standard_layout();
         let at = |a: usize, place: usize| (spans[a].start + place) % period[a] % size[2 - a];
-        let shape = (spans[0].len, spans[1].len, spans[2].len);
-        let values = Array3::from_shape_fn(shape, |(z, y, x)| {
-            R::from_f64(image.voxels[[at(0, z), at(1, y), at(2, x)]].as_f64())
+        let columns: Vec<usize> = (0..spans[2].len).map(|x| at(2, x)).collect();
+        let mut values = Array3::<R>::zeros((spans[0].len, spans[1].len, spans[2].len));
+        values.axis_iter_mut(Axis(0)).into_par_iter().enumerate().for_each(|(z, mut plane)| {
+            for (y, row) in plane.rows_mut().into_iter().enumerate() {
+                let from = voxels.slice(s![at(0, z), at(1, y), ..]);
+                row.into_iter().zip(&columns).for_each(|(value, x)| *value = R::from_f64(from[*x].as_f64()));
+            }
         });
         Part { values, period, spans }
     }
 
-    /// The box `spans` of it.
-    fn cut(&self, spans: [Span; 3]) -> Part<R> {
-        let at =
-            |a: usize, place: usize| self.spans[a].place((spans[a].start + place) % self.period[a], self.period[a]);
-        let shape = (spans[0].len, spans[1].len, spans[2].len);
-        let values = Array3::from_shape_fn(shape, |(z, y, x)| self.values[[at(0, z), at(1, y), at(2, x)]]);
-        Part { values, period: self.period, spans }
-    }
-
     fn output(self, name: String) -> Output {
-        let values = self.values.mapv(Scalar::as_f64);
+        let values = self.values.mapv_into_any(Scalar::as_f64);
         Output::Image(Filtered { name, values, float32: R::BYTES == 4 })
     }
 
@@ -173,15 +195,24 @@ impl<R: Real> Part<R> {
         let mut values = Array3::<R>::zeros((spans[0].len, spans[1].len, spans[2].len));
         let (_, ny, nx) = self.values.dim();
         let source = self.values.as_slice().unwrap_or(&[]); // in standard layout, as all arrays here
+        let shifted = shifted(&sums);
         let planes = values.axis_iter_mut(Axis(0)).into_par_iter().enumerate();
         planes.for_each(|(z, mut plane)| {
             for (y, mut row) in plane.rows_mut().into_iter().enumerate() {
                 let Some(row) = row.as_slice_mut() else { continue };
-                let line = |z: usize, y: usize| &source[(z * ny + y) * nx..][..nx];
+                let line = |z: usize, y: usize| (z * ny + y) * nx;
+                let sum = |row: &mut [R], sums: &[(usize, usize)], place: &dyn Fn(usize) -> usize| {
+                    let terms: Vec<(R, &[R])> = sums.iter().map(|(k, at)| (taps[*k], &source[place(*at)..])).collect();
+                    R::weighted(row, &terms);
+                };
                 match axis {
-                    2 => along(row, line(z, y), taps, &sums),
-                    1 => sums[y].iter().for_each(|(k, from)| add(row, taps[*k], line(z, *from))),
-                    _ => sums[z].iter().for_each(|(k, from)| add(row, taps[*k], line(*from, y))),
+                    2 => {
+                        for (start, end) in &shifted {
+                            sum(&mut row[*start..*end], &sums[*start], &|x| line(z, y) + x);
+                        }
+                    }
+                    1 => sum(row, &sums[y], &|y| line(z, y)),
+                    _ => sum(row, &sums[z], &|z| line(z, y)),
                 }
             }
         });
@@ -203,23 +234,66 @@ fn sums(taps: usize, period: usize, from: Span, out: Span) -> Vec<Vec<(usize, us
         .collect()
 }
 
-fn add<R: Real>(row: &mut [R], tap: R, from: &[R]) {
-    row.iter_mut().zip(from).for_each(|(sum, v)| *sum = *sum + tap * *v);
-}
-
-/// One row along itself. Neighbors whose terms are shifted copies of each other are added together.
-fn along<R: Real>(row: &mut [R], from: &[R], taps: &[R], sums: &[Vec<(usize, usize)>]) {
+/// Ranges of neighbors whose terms are shifted copies of each other.
+fn shifted(sums: &[Vec<(usize, usize)>]) -> Vec<(usize, usize)> {
     let follows = |i: usize| {
         let pairs = sums[i - 1].iter().zip(&sums[i]);
         pairs.into_iter().all(|(a, b)| a.0 == b.0 && a.1 + 1 == b.1)
     };
-    let mut start = 0;
-    while start < row.len() {
-        let mut end = start + 1;
-        while end < row.len() && follows(end) {
-            end += 1;
+    let breaks: Vec<usize> = (0..=sums.len()).filter(|i| *i == 0 || *i == sums.len() || !follows(*i)).collect();
+    breaks.windows(2).map(|pair| (pair[0], pair[1])).collect()
+}
+
+twice! {
+    weighted_64 => weighted::<f64>, (row: &mut [f64], terms: &[(f64, &[f64])])
+}
+twice! {
+    weighted_32 => weighted::<f32>, (row: &mut [f32], terms: &[(f32, &[f32])])
+}
+
+/// A row as the sum of weighted rows, in their order.
+#[inline(always)]
+fn weighted<R: Real>(row: &mut [R], terms: &[(R, &[R])]) {
+    const LANES: usize = 16;
+    let n = row.len();
+    let (blocks, rest) = row.as_chunks_mut::<LANES>();
+    for (block, sums) in blocks.iter_mut().enumerate() {
+        let mut lanes = [R::zero(); LANES];
+        for (tap, from) in terms {
+            let Some(from) = from[block * LANES..].first_chunk::<LANES>() else { continue };
+            lanes.iter_mut().zip(from).for_each(|(sum, v)| *sum = *sum + *tap * *v);
         }
-        sums[start].iter().for_each(|(k, at)| add(&mut row[start..end], taps[*k], &from[*at..]));
-        start = end;
+        *sums = lanes;
+    }
+    let done = n - rest.len();
+    for (i, sum) in rest.iter_mut().enumerate() {
+        *sum = terms.iter().fold(R::zero(), |sum, (tap, from)| sum + *tap * from[done + i]);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn coiflets_of_32_bits_are_those_of_pywavelets() {
+        // What pywt.swt makes of a unit impulse of float32 (PyWavelets 1.8.0).
+        let coif2 = [
+            -0.0007205494330264628,
+            -0.0018232088768854737,
+            0.005611434578895569,
+            0.023680172860622406,
+            -0.05943441390991211,
+            -0.07648859918117523,
+            0.41700518131256104,
+            0.8127236366271973,
+            0.3861100673675537,
+            -0.06737255305051804,
+            -0.04146493598818779,
+            0.01638733595609665,
+        ];
+        let low = &bank("coif2").expect("PyWavelets has it")[0];
+        assert_eq!(low.iter().map(|tap| tap_of_32_bits("coif2", *tap)).collect::<Vec<f64>>(), coif2);
+        assert!(low.iter().zip(coif2).any(|(tap, theirs)| f64::from(*tap as f32) != theirs));
     }
 }

@@ -1,154 +1,15 @@
-//! A small SVG writer: shapes, text, and a chart frame with axes. No scripts, no styles from outside; dark on white.
+//! A chart: a frame with two axes over a [`Drawing`].
 
+use super::drawing::{Anchor, Drawing, INK};
+use super::font::text_width;
 use super::nomogram_axes::{format_number, pretty};
-use std::fmt::Write as _;
 
 /// The Okabe-Ito palette without yellow: told apart with any color vision and in gray print, together with dashes.
 pub const PALETTE: [&str; 7] = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000"];
-/// Text and axes.
-pub const INK: &str = "#222222";
-/// Secondary lines.
-pub const GRAY: &str = "#8a8a8a";
 /// Grid lines.
 pub const PALE: &str = "#e4e4e4";
 /// Dashes by series, so that lines differ without color.
 pub const DASHES: [&str; 4] = ["", "7 3", "2 3", "9 3 2 3"];
-
-/// Where a text is anchored.
-#[derive(Debug, Clone, Copy)]
-pub enum Anchor {
-    /// Left end.
-    Start,
-    /// Center.
-    Middle,
-    /// Right end.
-    End,
-}
-
-/// A drawing; coordinates in px, y downward.
-#[derive(Debug)]
-pub struct Svg {
-    width: f64,
-    height: f64,
-    body: String,
-}
-
-/// Text with the characters that XML reserves replaced.
-pub fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
-}
-
-impl Svg {
-    /// An empty drawing.
-    pub fn new(width: f64, height: f64) -> Svg {
-        Svg { width, height, body: String::new() }
-    }
-
-    fn put(&mut self, element: std::fmt::Arguments) {
-        // Writing into a String cannot fail.
-        let _ = writeln!(self.body, "{element}");
-    }
-
-    /// A straight line.
-    pub fn line(&mut self, from: [f64; 2], to: [f64; 2], color: &str, width: f64, dash: &str) {
-        self.polyline(&[from, to], color, width, dash);
-    }
-
-    /// Connected straight lines; `dash` as in stroke-dasharray, empty for none.
-    pub fn polyline(&mut self, points: &[[f64; 2]], color: &str, width: f64, dash: &str) {
-        if points.len() < 2 {
-            return;
-        }
-        let dash = if dash.is_empty() { String::new() } else { format!(" stroke-dasharray=\"{dash}\"") };
-        let points = coordinates(points);
-        self.put(format_args!(
-            "<polyline fill=\"none\" stroke=\"{color}\" stroke-width=\"{width}\" stroke-linejoin=\"round\"{dash} points=\"{points}\"/>"
-        ));
-    }
-
-    /// A filled shape without border.
-    pub fn area(&mut self, points: &[[f64; 2]], color: &str, opacity: f64) {
-        let points = coordinates(points);
-        self.put(format_args!("<polygon fill=\"{color}\" fill-opacity=\"{opacity}\" points=\"{points}\"/>"));
-    }
-
-    /// A rectangle from its upper left corner.
-    pub fn rect(&mut self, at: [f64; 2], size: [f64; 2], fill: &str, stroke: &str) {
-        let ([x, y], [w, h]) = (at, size.map(|v| v.max(0.0)));
-        self.put(format_args!(
-            "<rect x=\"{x:.1}\" y=\"{y:.1}\" width=\"{w:.1}\" height=\"{h:.1}\" rx=\"1.5\" fill=\"{fill}\" stroke=\"{stroke}\"/>"
-        ));
-    }
-
-    /// A dot.
-    pub fn dot(&mut self, at: [f64; 2], radius: f64, color: &str, opacity: f64) {
-        let [x, y] = at;
-        self.put(format_args!(
-            "<circle cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"{radius}\" fill=\"{color}\" fill-opacity=\"{opacity}\"/>"
-        ));
-    }
-
-    /// Text at its baseline.
-    pub fn text(&mut self, at: [f64; 2], size: f64, anchor: Anchor, color: &str, text: &str) {
-        self.styled_text(at, size, anchor, color, "", text);
-    }
-
-    /// Bold text at its baseline.
-    pub fn bold(&mut self, at: [f64; 2], size: f64, anchor: Anchor, color: &str, text: &str) {
-        self.styled_text(at, size, anchor, color, " font-weight=\"600\"", text);
-    }
-
-    /// Text that reads upward.
-    pub fn upward(&mut self, at: [f64; 2], size: f64, text: &str) {
-        let turn = format!(" transform=\"rotate(-90 {:.1} {:.1})\"", at[0], at[1]);
-        self.styled_text(at, size, Anchor::Middle, INK, &turn, text);
-    }
-
-    fn styled_text(&mut self, at: [f64; 2], size: f64, anchor: Anchor, color: &str, more: &str, text: &str) {
-        let anchor = match anchor {
-            Anchor::Start => "start",
-            Anchor::Middle => "middle",
-            Anchor::End => "end",
-        };
-        let (text, [x, y]) = (escape(text), at);
-        self.put(format_args!(
-            "<text x=\"{x:.1}\" y=\"{y:.1}\" font-size=\"{size}\" text-anchor=\"{anchor}\" fill=\"{color}\"{more}>{text}</text>"
-        ));
-    }
-
-    /// The finished element; `title` is what a screen reader says.
-    pub fn finish(self, title: &str) -> String {
-        let (w, h, title) = (self.width, self.height, escape(title));
-        format!(
-            "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {w:.0} {h:.0}\" width=\"{w:.0}\" height=\"{h:.0}\" role=\"img\" aria-label=\"{title}\" font-family=\"Helvetica, Arial, 'Liberation Sans', sans-serif\">\n<title>{title}</title>\n<rect width=\"{w:.0}\" height=\"{h:.0}\" fill=\"#ffffff\"/>\n{}</svg>\n",
-            self.body
-        )
-    }
-}
-
-fn coordinates(points: &[[f64; 2]]) -> String {
-    let mut text = String::with_capacity(points.len() * 12);
-    for [x, y] in points {
-        let _ = write!(text, "{x:.1},{y:.1} ");
-    }
-    text.trim_end().to_owned()
-}
-
-/// Estimated width of a text in px.
-pub fn text_width(text: &str, size: f64) -> f64 {
-    text.chars()
-        .map(|c| {
-            if "iljt.,:;|'()[] ".contains(c) {
-                0.31
-            } else if c.is_uppercase() {
-                0.68
-            } else {
-                0.55
-            }
-        })
-        .sum::<f64>()
-        * size
-}
 
 /// One axis of a chart.
 #[derive(Debug, Clone, Copy)]
@@ -204,11 +65,11 @@ impl Range {
     }
 }
 
-/// A chart: a frame with two axes, drawn over a [`Svg`].
+/// A chart: a frame with two axes, drawn over a [`Drawing`].
 #[derive(Debug)]
 pub struct Chart {
     /// The drawing, for what the chart has no method for.
-    pub svg: Svg,
+    pub drawing: Drawing,
     /// Left, top, right, bottom of the frame in px.
     pub frame: [f64; 4],
     x: Range,
@@ -239,25 +100,25 @@ impl Chart {
         let [left, top, ..] = frame;
         for tick in y.ticks(6) {
             let at = chart.at(x.low, tick)[1];
-            chart.svg.line([left, at], [frame[2], at], PALE, 1.0, "");
-            chart.svg.text([left - 7.0, at + 4.0], 12.0, Anchor::End, INK, &format_number(tick));
+            chart.drawing.line([left, at], [frame[2], at], PALE, 1.0, "");
+            chart.drawing.text([left - 7.0, at + 4.0], 12.0, Anchor::End, INK, &format_number(tick));
         }
         for tick in x.ticks(6) {
             let at = chart.at(tick, y.low)[0];
-            chart.svg.line([at, frame[3]], [at, frame[3] + 5.0], INK, 1.0, "");
-            chart.svg.text([at, frame[3] + 18.0], 12.0, Anchor::Middle, INK, &format_number(tick));
+            chart.drawing.line([at, frame[3]], [at, frame[3] + 5.0], INK, 1.0, "");
+            chart.drawing.text([at, frame[3] + 18.0], 12.0, Anchor::Middle, INK, &format_number(tick));
         }
-        chart.svg.line([left, top], [left, frame[3]], INK, 1.0, "");
-        chart.svg.line([left, frame[3]], [frame[2], frame[3]], INK, 1.0, "");
-        chart.svg.text([(left + frame[2]) / 2.0, frame[3] + 38.0], 13.0, Anchor::Middle, INK, x_label);
-        chart.svg.upward([16.0, (top + frame[3]) / 2.0], 13.0, y_label);
+        chart.drawing.line([left, top], [left, frame[3]], INK, 1.0, "");
+        chart.drawing.line([left, frame[3]], [frame[2], frame[3]], INK, 1.0, "");
+        chart.drawing.text([(left + frame[2]) / 2.0, frame[3] + 38.0], 13.0, Anchor::Middle, INK, x_label);
+        chart.drawing.upward([16.0, (top + frame[3]) / 2.0], 13.0, y_label);
         chart
     }
 
     /// Only the frame's geometry, nothing drawn yet.
     pub fn empty(layout: Layout, x: Range, y: Range) -> Chart {
         let Layout { size: [width, height], margin: [left, top, right, bottom] } = layout;
-        Chart { svg: Svg::new(width, height), frame: [left, top, width - right, height - bottom], x, y }
+        Chart { drawing: Drawing::new(width, height), frame: [left, top, width - right, height - bottom], x, y }
     }
 
     /// Where a point of the data lies in px.
@@ -276,7 +137,7 @@ impl Chart {
     /// A line through points of the data.
     pub fn line(&mut self, points: &[[f64; 2]], color: &str, width: f64, dash: &str) {
         let points = self.clipped(points);
-        self.svg.polyline(&points, color, width, dash);
+        self.drawing.polyline(&points, color, width, dash);
     }
 
     /// Steps: each value holds until the next x.
@@ -289,13 +150,13 @@ impl Chart {
     pub fn band(&mut self, lower: &[[f64; 2]], upper: &[[f64; 2]], color: &str) {
         let mut points = self.clipped(lower);
         points.extend(self.clipped(upper).into_iter().rev());
-        self.svg.area(&points, color, 0.15);
+        self.drawing.area(&points, color, 0.15);
     }
 
     /// Dots.
     pub fn dots(&mut self, points: &[[f64; 2]], radius: f64, color: &str, opacity: f64) {
         for point in self.clipped(points) {
-            self.svg.dot(point, radius, color, opacity);
+            self.drawing.dot(point, radius, color, opacity);
         }
     }
 
@@ -303,25 +164,25 @@ impl Chart {
     pub fn error_bar(&mut self, x: f64, low: f64, high: f64, color: &str) {
         let ends = self.clipped(&[[x, low], [x, high]]);
         if let [a, b] = ends[..] {
-            self.svg.line(a, b, color, 1.2, "");
+            self.drawing.line(a, b, color, 1.2, "");
             for [px, py] in [a, b] {
-                self.svg.line([px - 3.0, py], [px + 3.0, py], color, 1.2, "");
+                self.drawing.line([px - 3.0, py], [px + 3.0, py], color, 1.2, "");
             }
         }
     }
 
     /// Names of the series: lower right (`true`) or upper right corner.
     pub fn legend(&mut self, entries: &[(String, &str, &str)], lower: bool) {
-        let longest = entries.iter().map(|(t, ..)| text_width(t, 12.0)).fold(0.0, f64::max);
+        let longest = entries.iter().map(|(t, ..)| text_width(t, 12.0, false)).fold(0.0, f64::max);
         let width = longest + 44.0;
         let height = entries.len() as f64 * 17.0 + 8.0;
         let [_, top, right, bottom] = self.frame;
         let corner = [right - width - 6.0, if lower { bottom - height - 8.0 } else { top + 4.0 }];
-        self.svg.rect(corner, [width, height], "#ffffff", "#dddddd");
+        self.drawing.rect(corner, [width, height], "#ffffff", "#dddddd");
         for (i, (text, color, dash)) in entries.iter().enumerate() {
             let y = corner[1] + 17.0 * i as f64 + 14.0;
-            self.svg.line([corner[0] + 8.0, y - 1.0], [corner[0] + 32.0, y - 1.0], color, 2.2, dash);
-            self.svg.text([corner[0] + 38.0, y + 3.0], 12.0, Anchor::Start, INK, text);
+            self.drawing.line([corner[0] + 8.0, y - 1.0], [corner[0] + 32.0, y - 1.0], color, 2.2, dash);
+            self.drawing.text([corner[0] + 38.0, y + 3.0], 12.0, Anchor::Start, INK, text);
         }
     }
 }
@@ -349,7 +210,7 @@ mod tests {
             Chart::new(Layout::SQUARE, Range::linear(0.0, 1.0), Range::logarithmic(0.01, 10.0), "a < b & c", "y");
         chart.steps(&[[0.0, 1.0], [0.5, 0.5], [f64::NAN, 1.0]], PALETTE[0], 2.0, "");
         chart.legend(&[("model \"x\"".into(), PALETTE[0], "")], true);
-        let text = chart.svg.finish("chart");
+        let text = chart.drawing.titled("chart").svg();
         assert!(text.contains("a &lt; b &amp; c") && text.contains("model &quot;x&quot;"));
         assert!(!text.contains("NaN") && !text.contains("<script"));
         assert_eq!(text.matches("<text").count(), text.matches("</text>").count());
