@@ -509,7 +509,8 @@ mod tests {
         assert_eq!(views[2], ("overlay_coronal_tumor.png", View::Coronal(20)));
         assert_eq!(views[3], ("overlay_sagittal_tumor.png", View::Sagittal(30)));
         // The liver has z from 20 to 60 mm: slices 12 to 15.
-        let thirds = [("overlay_axial_liver_upper.png", View::Axial(14)), ("overlay_axial_liver_lower.png", View::Axial(13))];
+        let thirds =
+            [("overlay_axial_liver_upper.png", View::Axial(14)), ("overlay_axial_liver_lower.png", View::Axial(13))];
         assert_eq!(views[4..], thirds);
         labels.labels.fill(0);
         assert_eq!(key_views(&volume, &labels)[0], ("overlay_axial_center.png", View::Axial(10)));

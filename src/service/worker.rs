@@ -318,8 +318,8 @@ impl Worker {
         let created_at = rfc3339(super::now_ms());
         let seed = format!("{} {}", study.series_uid, study.revision);
         let source = Some(Source { plan: &plan, seed: &seed });
-        let files = analysis::label_files(&volume, &segmentation, &models, source, &created_at)
-            .map_err(|e| rejected(&e))?;
+        let files =
+            analysis::label_files(&volume, &segmentation, &models, source, &created_at).map_err(|e| rejected(&e))?;
         let under_way = self.under_way.entry(study.number.clone()).or_default();
         under_way.steps_ms.push(("segment".into(), segment_ms));
         under_way.steps_ms.push(("label files".into(), ms(began)));
