@@ -310,6 +310,11 @@ impl Receiver {
         self.sink.0.lock().unwrap()
     }
 
+    /// Drops what was heard, for tests that send without end.
+    pub fn forget(&self) {
+        *self.heard() = Heard::default();
+    }
+
     /// Waits until `n` associations ended.
     pub fn wait_for_end(&self, n: usize) {
         let begun = Instant::now();
