@@ -10,7 +10,7 @@
 
 use metwatch::cohort::{EXAMPLE_SPEC, Frame, Spec, Texts, fit};
 use metwatch::statistics::penalized::{self, Measure, Options, Outcome};
-use ndarray::{Array2, ArrayView2};
+use ndarray::{Array2, ArrayView2, ShapeBuilder};
 use serde_json::Value as Json;
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
@@ -150,7 +150,8 @@ impl Case {
     fn large(n: usize, p: usize) -> Case {
         let mut noise = Noise(2026);
         let loadings = Array2::from_shape_fn((p, 3), |_| noise.normal());
-        let mut x = Array2::zeros((n, p));
+        // Columns lie contiguously, as in R.
+        let mut x = Array2::zeros((n, p).f());
         let (mut y, mut time) = (Vec::new(), Vec::new());
         for mut row in x.rows_mut() {
             let factors: Vec<f64> = (0..40).map(|_| noise.normal()).collect();
@@ -396,7 +397,8 @@ impl Bench {
         let child = |threads: usize| {
             let program = std::env::current_exe().expect("this program");
             let setting = format!("{family} {threads} {}", self.folder.display());
-            let output = Command::new(program).env(LARGE, setting).stderr(Stdio::inherit()).output().expect("it starts");
+            let output =
+                Command::new(program).env(LARGE, setting).stderr(Stdio::inherit()).output().expect("it starts");
             println!("| {name}, metwatch, {threads} threads{}", String::from_utf8_lossy(&output.stdout).trim_end());
         };
         child(1);
@@ -506,9 +508,10 @@ impl Bench {
         let (without, with) = (run(0), run(OURS));
         let ours = Time { wall: with.wall - without.wall, cpu: with.cpu - without.cpu };
         let folder = self.cohort_folder().display().to_string();
-        let theirs = self.peer.as_mut().map_or(f64::NAN, |peer| {
-            peer.ask(&["bootstrap", &folder, &folder, &THEIRS.to_string()])[1] * OURS as f64
-        });
+        let theirs = self
+            .peer
+            .as_mut()
+            .map_or(f64::NAN, |peer| peer.ask(&["bootstrap", &folder, &folder, &THEIRS.to_string()])[1] * OURS as f64);
         println!(
             "| {OURS} bootstraps of the whole procedure, two threads | {theirs:.0} CPU, from {THEIRS} | {:.1} / {:.1} |",
             ours.wall, ours.cpu
@@ -544,8 +547,7 @@ fn fit_large(setting: &str) {
     let before = status_kb("VmRSS");
     let _ = std::fs::write("/proc/self/clear_refs", "5");
     let pool = pool(threads);
-    let (time, path) =
-        timed(&pool, || penalized::fit(case.x.view(), &outcome, &Options::default()).expect("a path"));
+    let (time, path) = timed(&pool, || penalized::fit(case.x.view(), &outcome, &Options::default()).expect("a path"));
     let peak = status_kb("VmHWM");
     let table_kb = (LARGE_SIZE.0 * LARGE_SIZE.1 * 8) as f64 / 1024.0;
     let kkt = if threads == 1 { Solutions::of(&case, &path, 0).kkt() } else { String::new() };
