@@ -10,7 +10,7 @@
 
 use metwatch::cohort::{EXAMPLE_SPEC, Frame, Spec, Texts, fit};
 use metwatch::statistics::penalized::{self, Measure, Options, Outcome};
-use ndarray::{Array2, ArrayView2};
+use ndarray::{Array2, ArrayView2, ShapeBuilder};
 use serde_json::Value as Json;
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
@@ -150,7 +150,8 @@ impl Case {
     fn large(n: usize, p: usize) -> Case {
         let mut noise = Noise(2026);
         let loadings = Array2::from_shape_fn((p, 3), |_| noise.normal());
-        let mut x = Array2::zeros((n, p));
+        // Columns lie contiguously, as in R.
+        let mut x = Array2::zeros((n, p).f());
         let (mut y, mut time) = (Vec::new(), Vec::new());
         for mut row in x.rows_mut() {
             let factors: Vec<f64> = (0..40).map(|_| noise.normal()).collect();

@@ -96,12 +96,12 @@ pub fn validate_probabilities(
     let discrimination = (ratio - 1.0) / n;
     let unreliability = (unreliability_chi_squared - 2.0) / n;
     let auc_exact = auc(outcome, probabilities)?;
-    let binned: Vec<f64> = probabilities.iter().map(|p| (p * 5000.0).floor()).collect();
+    let binned: Vec<f64> = inner.iter().map(|&i| (probabilities[i] * 5000.0).floor()).collect();
     let spiegelhalter_z = spiegelhalter(outcome, probabilities);
     Ok(ProbabilityValidation {
         auc: auc_exact,
         dxy: 2.0 * auc_exact - 1.0,
-        auc_binned: auc(outcome, &binned)?,
+        auc_binned: auc(&y, &binned)?,
         r2: (1.0 - (-ratio / n).exp()) / (1.0 - (-null / n).exp()),
         discrimination,
         discrimination_chi_squared: ratio,
@@ -543,6 +543,21 @@ fn deviance(outcome: &[bool], linear_predictor: impl Iterator<Item = f64>) -> f6
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_c_of_val_prob_is_that_of_its_bins() {
+        // rms 6.5.0: val.prob(p, y)["C (ROC)"] = 0.409090909090909; the exact one is 0.4065657.
+        let p = [
+            497045, 500133, 492418, 493187, 505892, 495329, 506618, 503125, 499771, 494980, 495858, 498258, 492309, 498722,
+            494251, 500062, 498885, 504439, 497039, 496721, 496587, 499921, 497787, 501763, 500366, 500036, 499062, 496172,
+            498895, 495082, 494479, 495309, 503393, 492113, 495650, 502423, 499070, 507727, 496943, 498261,
+        ]
+        .map(|millionths| f64::from(millionths) / 1e6);
+        let y = "0010100110010010101011000011101001101010".bytes().map(|b| b == b'1').collect::<Vec<bool>>();
+        let found = validate_probabilities(&y, &p).unwrap();
+        assert!((found.auc_binned - 0.409090909090909).abs() < 1e-14, "{}", found.auc_binned);
+        assert!((found.auc - 0.4065657).abs() < 1e-7, "{}", found.auc);
+    }
 
     #[test]
     fn calibration_on_paper() {

@@ -9,9 +9,11 @@
 //! effect arbitrarily. Patients censored at the time of an event are at risk at it, whatever the order of rows; glmnet loses
 //! some of them at times above 256, where its shift of 2e-14 vanishes (colon cancer, days: 1e-5 of lambda, 2e-4 of the curve).
 //!
-//! `x` has shape (rows, columns) everywhere; it is copied once, and folds share that copy.
+//! `x` has shape (rows, columns) everywhere; it is copied once, and folds share that copy. A large table whose columns lie
+//! contiguously (Fortran order) is not copied, unless Cox's order of rows asks for it.
 
 mod cross_validation;
+mod design;
 mod kernels;
 mod loss;
 mod solver;
@@ -19,9 +21,10 @@ mod solver;
 pub use cross_validation::{CrossValidation, Measure, cross_validate};
 
 use super::StatisticsError;
+use design::Design;
 use loss::{Loss, Sorted};
 use ndarray::{Array1, ArrayView2};
-use solver::{Design, LimitMet, Penalty, Solver};
+use solver::{LimitMet, Penalty, Solver};
 
 /// Violation of the optimality conditions that a solution may have, relative to lambda.
 const TOLERANCE: f64 = 5e-10;
@@ -176,7 +179,7 @@ type Fitted = (Path, Vec<Vec<f64>>);
 
 /// Checked input in the order of the solver's rows.
 struct Prepared<'a> {
-    design: Design,
+    design: Design<'a>,
     outcome: Sorted,
     /// Row of the caller for each row here.
     order: Vec<usize>,
@@ -187,7 +190,7 @@ struct Prepared<'a> {
 }
 
 impl<'a> Prepared<'a> {
-    fn new(x: ArrayView2<f64>, outcome: &Outcome, options: &'a Options) -> Result<Prepared<'a>, StatisticsError> {
+    fn new(x: ArrayView2<'a, f64>, outcome: &Outcome, options: &'a Options) -> Result<Prepared<'a>, StatisticsError> {
         let p = x.ncols();
         check(x, outcome, options)?;
         let order = Sorted::order(outcome);
@@ -276,15 +279,16 @@ impl<'a> Prepared<'a> {
         let mut penalty = Penalty { alpha: self.options.alpha, l1: vec![], l2: vec![], unit: vec![], usable: vec![] };
         for (j, factor) in self.factors.iter().enumerate() {
             let column = self.design.column(j);
-            let mut used = column.iter().zip(weights).filter(|(_, w)| **w > 0.0);
+            let mut used = column.values.iter().zip(weights).filter(|(_, w)| **w > 0.0);
             let first = used.next().map(|(v, _)| *v);
             let varies = used.any(|(v, _)| Some(*v) != first);
             let unit = match self.options.standardize {
                 false => 1.0 / self.design.sd[j],
                 true if all => 1.0,
                 true => {
-                    let mean = column.iter().zip(weights).map(|(v, w)| w * v).sum::<f64>() / total;
-                    let squares: f64 = column.iter().zip(weights).map(|(v, w)| w * (v - mean) * (v - mean)).sum();
+                    let mean = column.standardized().zip(weights).map(|(v, w)| w * v).sum::<f64>() / total;
+                    let squares: f64 =
+                        column.standardized().zip(weights).map(|(v, w)| w * (v - mean) * (v - mean)).sum();
                     (squares / total).sqrt()
                 }
             };

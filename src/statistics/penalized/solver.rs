@@ -5,80 +5,23 @@
 //! would cross zero stops there and leaves; columns whose gradient exceeds the penalty enter. The end is the optimality
 //! (Karush-Kuhn-Tucker) conditions of *all* columns, so no screening rule can be wrong for long.
 
-use super::super::StatisticsError;
-use super::kernels::{LANES, add_columns, dots, multiply};
+use super::design::Design;
+use super::kernels::{BLOCK, Column, add_columns, dots, multiply, products};
 use super::loss::Loss;
-use ndarray::ArrayView2;
+use rayon::prelude::*;
 
 /// Steps for one lambda before it is given up (20 are many).
 const STEPS_MAX: usize = 1000;
 /// Below this part of the largest lambda, violations are relative to this part: rounding allows no more.
 const SMALLEST: f64 = 1e-4;
-/// The factor is renewed when a step leaves more of the force than this.
+/// The factor is renewed when a step leaves more of the force than this ...
 const CONTRACTION: f64 = 0.5;
+/// ... and at that pace the rest takes more steps than the active columns divided by this: what a new factor costs.
+const COLUMNS_PER_STEP: f64 = 24.0;
 /// No linear predictor moves further in one step: within it, Newton's step of either likelihood always descends.
 const MOVE_MAX: f64 = 1.0;
 /// A column whose part outside the active ones is smaller, in squares, depends on them.
 const DEPENDENT: f64 = 1e-10;
-
-/// The predictors, standardized, each column contiguous; the last is constant 1 for the intercept.
-pub(super) struct Design {
-    /// Rows, filled up to a multiple of [`LANES`] with rows of zeros (which have weight 0 everywhere).
-    pub(super) n: usize,
-    pub(super) p: usize,
-    values: Vec<f64>,
-    pub(super) mean: Vec<f64>,
-    pub(super) sd: Vec<f64>,
-}
-
-impl Design {
-    /// `x`: shape (rows, columns), copied once with rows in `order`. Mean and SD (with n) by `weights`, which are in `order`.
-    pub(super) fn new(x: ArrayView2<f64>, order: &[usize], weights: &[f64]) -> Result<Design, StatisticsError> {
-        let (rows, p) = x.dim();
-        let n = rows.next_multiple_of(LANES);
-        let mut values = vec![0.0; n * (p + 1)];
-        values[n * p..n * p + rows].fill(1.0);
-        // In blocks of rows, so that neither side is walked with long strides alone.
-        for block in (0..rows).step_by(32) {
-            for j in 0..p {
-                for i in block..rows.min(block + 32) {
-                    let value = x[[order[i], j]];
-                    if !value.is_finite() {
-                        return Err(StatisticsError::NotFinite { what: "a predictor", row: order[i] });
-                    }
-                    values[j * n + i] = value;
-                }
-            }
-        }
-        let total: f64 = weights.iter().sum();
-        let (mut mean, mut sd) = (vec![0.0; p], vec![1.0; p]);
-        for j in 0..p {
-            let column = &mut values[j * n..j * n + rows];
-            if is_constant(column, weights) {
-                continue;
-            }
-            mean[j] = column.iter().zip(weights).map(|(v, w)| w * v).sum::<f64>() / total;
-            let squares: f64 = column.iter().zip(weights).map(|(v, w)| w * (v - mean[j]) * (v - mean[j])).sum();
-            sd[j] = (squares / total).sqrt();
-            column.iter_mut().for_each(|v| *v = (*v - mean[j]) / sd[j]);
-        }
-        Ok(Design { n, p, values, mean, sd })
-    }
-
-    pub(super) fn column(&self, j: usize) -> &[f64] {
-        &self.values[j * self.n..(j + 1) * self.n]
-    }
-
-    fn columns(&self, which: &[usize]) -> Vec<&[f64]> {
-        which.iter().map(|&j| self.column(j)).collect()
-    }
-}
-
-fn is_constant(column: &[f64], weights: &[f64]) -> bool {
-    let mut used = column.iter().zip(weights).filter(|(_, w)| **w > 0.0).map(|(v, _)| *v);
-    let first = used.next();
-    used.all(|v| Some(v) == first)
-}
 
 /// Lower triangular factor L of a growing and shrinking matrix L L', by rows.
 #[derive(Default)]
@@ -142,6 +85,10 @@ impl Factor {
     }
 }
 
+fn distance(a: &[f64], b: &[f64]) -> f64 {
+    a.iter().zip(b).map(|(a, b)| (a - b) * (a - b)).sum::<f64>().sqrt()
+}
+
 fn dot(a: &[f64], b: &[f64]) -> f64 {
     let mut sums = [0.0; 4];
     let (left, right) = (a.chunks_exact(4), b.chunks_exact(4));
@@ -178,7 +125,7 @@ struct Pair {
 
 /// A path in progress: the solution at the last lambda.
 pub(super) struct Solver<'a> {
-    design: &'a Design,
+    design: &'a Design<'a>,
     pub(super) loss: Loss<'a>,
     penalty: Penalty,
     /// In the order of the factor's rows; the intercept is column `p`.
@@ -190,8 +137,11 @@ pub(super) struct Solver<'a> {
     pub(super) beta: Vec<f64>,
     pub(super) eta: Vec<f64>,
     residual: Vec<f64>,
-    /// Derivative of the log-likelihood by each column, at the last full look.
+    /// Derivative of the log-likelihood by each column, when it was last looked at.
     gradient: Vec<f64>,
+    /// How much the gradient of each column may have changed between that look and the residuals `seen`.
+    slack: Vec<f64>,
+    seen: Vec<f64>,
     curvature: Vec<f64>,
     factor: Factor,
     /// Cox: the risk set means of each active column, at the factor's linear predictors.
@@ -212,7 +162,7 @@ pub(super) struct Solver<'a> {
 impl<'a> Solver<'a> {
     /// The solution without any penalized column.
     pub(super) fn new(
-        design: &'a Design,
+        design: &'a Design<'a>,
         loss: Loss<'a>,
         penalty: Penalty,
         tolerance: f64,
@@ -228,6 +178,8 @@ impl<'a> Solver<'a> {
             eta: vec![start; n],
             residual: vec![0.0; n],
             gradient: vec![0.0; p],
+            slack: vec![0.0; p],
+            seen: vec![0.0; n],
             curvature: vec![0.0; n],
             factor: Factor::default(),
             means: Vec::new(),
@@ -332,15 +284,15 @@ impl<'a> Solver<'a> {
                 if !enter {
                     return Ok(error);
                 }
-                self.look();
                 let all: Vec<usize> = (0..self.design.p).filter(|&j| self.may_enter(j)).collect();
+                self.look_where_needed(&all, lambda);
                 if self.admit(&all, lambda, unit) == 0 {
                     return Ok(error.max(self.worst_outside(&all, lambda, unit)));
                 }
                 before = f64::INFINITY;
                 continue;
             }
-            if error > CONTRACTION * before && !self.fresh {
+            if error > CONTRACTION * before && !self.fresh && self.is_far(error, before) {
                 self.refresh();
                 force = self.force(lambda);
             }
@@ -354,6 +306,12 @@ impl<'a> Solver<'a> {
             }
         }
         Err(LimitMet)
+    }
+
+    /// Whether the end is further away than a new factor would take, if each step did as much as the last.
+    fn is_far(&self, error: f64, before: f64) -> bool {
+        let steps = (error / self.tolerance).ln() / (before / error).ln();
+        error >= before || steps * COLUMNS_PER_STEP > self.active.len() as f64
     }
 
     fn learn(&mut self, s: Vec<f64>, mut y: Vec<f64>, force: &[f64]) {
@@ -401,15 +359,34 @@ impl<'a> Solver<'a> {
         force.iter().zip(&self.active).map(scaled).fold(0.0, |a: f64, f| a.max(f.abs()))
     }
 
+    /// Looks at all columns.
     fn look(&mut self) {
-        let columns: Vec<&[f64]> = (0..self.design.p).map(|j| self.design.column(j)).collect();
+        let columns: Vec<Column> = (0..self.design.p).map(|j| self.design.column(j)).collect();
         dots(&columns, &self.residual, &mut self.gradient);
+        self.slack.fill(0.0);
+        self.seen.copy_from_slice(&self.residual);
     }
 
     fn look_at(&mut self, which: &[usize]) {
         let mut found = vec![0.0; which.len()];
         dots(&self.design.columns(which), &self.residual, &mut found);
-        which.iter().zip(found).for_each(|(&j, g)| self.gradient[j] = g);
+        let moved = distance(&self.residual, &self.seen);
+        for (&j, g) in which.iter().zip(found) {
+            self.gradient[j] = g;
+            self.slack[j] = moved * self.design.norm[j];
+        }
+    }
+
+    /// Looks at those of some columns whose gradient can exceed the penalty: it changes by no more than the residuals do,
+    /// times the length of the column. Most columns are far below, for several lambdas.
+    fn look_where_needed(&mut self, which: &[usize], lambda: f64) {
+        let moved = distance(&self.residual, &self.seen);
+        self.seen.copy_from_slice(&self.residual);
+        self.slack.iter_mut().zip(&self.design.norm).for_each(|(slack, norm)| *slack += moved * norm);
+        let can =
+            |j: &usize| self.gradient[*j].abs() + self.slack[*j] > lambda * self.penalty.alpha * self.penalty.l1[*j];
+        let needed: Vec<usize> = which.iter().copied().filter(can).collect();
+        self.look_at(&needed);
     }
 
     /// How far the gradient of an inactive column exceeds its penalty, relative to `unit`.
@@ -424,27 +401,67 @@ impl<'a> Solver<'a> {
     /// Makes columns active whose gradient exceeds the penalty; how many changed the active set. In the order of the columns:
     /// of two that depend on each other the first is chosen, as glmnet does, whatever their rounding.
     fn admit(&mut self, which: &[usize], lambda: f64, unit: f64) -> usize {
-        let mut changed = 0;
+        let enters = |j: &usize| self.may_enter(*j) && self.excess(*j, lambda, unit) > self.tolerance;
+        let entering: Vec<usize> = which.iter().copied().filter(enters).collect();
+        for &j in &entering {
+            self.sign[j] = if self.penalty.alpha > 0.0 { self.gradient[j].signum() } else { 0.0 };
+        }
+        self.include_all(&entering)
+    }
+
+    /// [`Solver::include`] for each column; how many changed the active set.
+    fn include_all(&mut self, which: &[usize]) -> usize {
+        let mut rows = self.information(which).into_iter();
+        let (mut changed, mut in_step) = (0, true);
         for &j in which {
-            if self.may_enter(j) && self.excess(j, lambda, unit) > self.tolerance {
-                self.sign[j] = if self.penalty.alpha > 0.0 { self.gradient[j].signum() } else { 0.0 };
-                changed += usize::from(self.include(j));
-            }
+            let row = rows.next().filter(|_| in_step);
+            let before = self.active.len();
+            changed += usize::from(self.include(j, row));
+            // After an exchange the rows belong to other active columns.
+            in_step &= self.active.len() == before + 1;
         }
         changed
     }
 
+    /// The diagonal part of the information of each of `which` with the active columns and those of `which` up to itself.
+    fn information(&self, which: &[usize]) -> Vec<Vec<f64>> {
+        /// Columns of a thread's part.
+        const PART: usize = 32;
+        let (n, before) = (self.design.n, self.active.len());
+        let mut columns = self.design.columns(&self.active);
+        columns.extend(self.design.columns(which));
+        let part = |part: usize| -> Vec<Vec<f64>> {
+            let own = before + part * PART..columns.len().min(before + (part + 1) * PART);
+            let padded = own.len().next_multiple_of(2);
+            let mut weighted = vec![0.0; padded * BLOCK];
+            let mut sums = vec![0.0; padded * own.end];
+            for from in (0..n).step_by(BLOCK) {
+                let to = n.min(from + BLOCK);
+                let block: Vec<Column> = columns[..own.end].iter().map(|c| c.rows(from, to)).collect();
+                let weighted = &mut weighted[..padded * (to - from)];
+                let own_block = &block[own.clone()];
+                for (column, out) in own_block.iter().zip(weighted.chunks_mut(to - from)) {
+                    multiply(*column, &self.curvature[from..to], out);
+                }
+                weighted[own.len() * (to - from)..].fill(0.0);
+                products(&block, weighted, to - from, &mut sums);
+            }
+            own.clone().zip(sums.chunks(own.end)).map(|(k, sums)| sums[..=k].to_vec()).collect()
+        };
+        let parts = which.len().div_ceil(PART);
+        if parts <= 1 {
+            return (0..parts).flat_map(part).collect();
+        }
+        (0..parts).into_par_iter().map(part).collect::<Vec<_>>().concat()
+    }
+
     /// Appends a column to the factor. One that depends on the active ones is exchanged: along the combination the likelihood
     /// stays and the penalty falls until a coefficient is zero, and that one leaves.
-    fn include(&mut self, j: usize) -> bool {
+    /// `row`: its information with the active columns, if it is known.
+    fn include(&mut self, j: usize, mut row: Option<Vec<f64>>) -> bool {
         loop {
-            let column = self.design.column(j);
-            let mut weighted = vec![0.0; self.design.n];
-            multiply(column, &self.curvature, &mut weighted);
-            let mut row = vec![0.0; self.active.len() + 1];
+            let mut row = row.take().unwrap_or_else(|| self.information(&[j]).concat());
             let (others, own) = row.split_at_mut(self.active.len());
-            dots(&self.design.columns(&self.active), &weighted, others);
-            dots(&[column], &weighted, own);
             let means = self.loss_means(j);
             if !means.is_empty() {
                 for (entry, other) in others.iter_mut().zip(&self.means) {
@@ -502,7 +519,7 @@ impl<'a> Solver<'a> {
     }
 
     fn loss_means(&self, j: usize) -> Vec<f64> {
-        if self.loss.has_intercept() { Vec::new() } else { self.loss.risk_means(self.design.column(j)) }
+        if self.loss.has_intercept() { Vec::new() } else { self.loss.risk_means(self.design.column(j).values) }
     }
 
     fn drop_at(&mut self, at: usize) {
@@ -528,9 +545,8 @@ impl<'a> Solver<'a> {
         self.pairs.clear();
         self.means.clear();
         self.fresh = true;
-        for j in std::mem::take(&mut self.active) {
-            self.include(j);
-        }
+        let active = std::mem::take(&mut self.active);
+        self.include_all(&active);
     }
 
     /// One step along the solution of the equations, given back unless it was cut short or the active set changed.
