@@ -388,7 +388,7 @@ impl Workspace {
             least = least.min(level.wrapping_sub(1)); // outside is 0, and wraps to the highest
             most = most.max(*level);
         }
-        if most <= least || most - least - 1 >= SPAN_MAX {
+        if most <= least || most - least > SPAN_MAX {
             return false;
         }
         (self.below, self.span) = (least, usize::from(most - least));
