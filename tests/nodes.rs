@@ -246,7 +246,8 @@ fn results_reach_each_archive_by_its_own_answer() {
     let left = ["none", "none", "none", "parked", "queued", "none", "queued", "none", "committing", "none", "queued"];
     let messages = served.outbox("the quick ones are done", |messages| states(messages) == left);
     assert!(messages.iter().all(|m| m["to"] != "OTHER"), "{messages:#?}");
-    let documents: Vec<&Value> = messages.iter().filter(|m| m["to"] == "DOCUMENTS").map(|m| &m["payload"]["object"]).collect();
+    let documents: Vec<&Value> =
+        messages.iter().filter(|m| m["to"] == "DOCUMENTS").map(|m| &m["payload"]["object"]).collect();
     assert_eq!(documents, [&Value::from("pdf")]);
     let parked = messages.iter().find(|m| m["to"] == "REFUSE").unwrap();
     let reason = parked["state"]["reason"].as_str().unwrap();

@@ -19,10 +19,10 @@ mod ae;
 mod apart;
 mod assemble;
 mod captures;
+mod choose;
 mod commitment;
 mod config;
 mod conformance;
-mod choose;
 mod data_set;
 mod dimse;
 mod directory;
@@ -36,10 +36,10 @@ mod jpeg_ls;
 mod judge;
 mod link;
 mod mask_error;
-mod page;
-mod pdf;
 mod negotiate;
+mod page;
 mod part10;
+mod pdf;
 mod peer;
 mod pixels;
 mod receive;
@@ -65,15 +65,15 @@ pub mod walker;
 mod write;
 
 pub use ae::{AeTitle, AeTitleError};
+pub use apart::{DECODE_COMMAND, Decoder, decode_frames};
+pub use assemble::{Assembled, assemble_volume, leave_out};
 pub use captures::{write_captures, write_document};
-pub use directory::{DirectoryEntry, write_directory};
+pub use choose::{Candidate, Choice, choose_series};
 pub use commitment::{CommitReport, CommitRequest, Reference, failure_meaning};
 pub use config::{Caller, Config, Destination, Durability, ObjectKind, ResultGroup};
 pub use conformance::conformance_statement;
 pub use dimse::status;
-pub use apart::{DECODE_COMMAND, Decoder, decode_frames};
-pub use assemble::{Assembled, assemble_volume, leave_out};
-pub use choose::{Candidate, Choice, choose_series};
+pub use directory::{DirectoryEntry, write_directory};
 pub use error::DicomError;
 pub use frames::Frame;
 pub use header::{Header, Object, Patient, PixelFormat, parse_header, parse_object};
@@ -81,24 +81,24 @@ pub use identifier::{Identifier, derive_uid};
 pub use judge::{Judgment, RULES, Rule, RuleOutcome, RuleState, Verdict, judge_series};
 pub use mask_error::MaskError;
 pub use page::write_page;
-pub use report::{
-    ContributionReport, DeviceReport, FeatureReport, PackageReport, Picture, RegionReport, RemarkReport, Report, ResultError,
-    ResultInfo, RiskReport,
-};
 pub use peer::{SendError, Target, echo};
-pub use receive::{Door, ServeError, serve};
-pub use rtstruct::{Contour, Structure, rasterize, read_structures};
-pub use seg::{SegError, SegInfo, write_seg};
 pub use pixels::{PixelFault, stored_values};
+pub use receive::{Door, ServeError, serve};
+pub use report::{
+    ContributionReport, DeviceReport, FeatureReport, PackageReport, Picture, RegionReport, RemarkReport, Report,
+    ResultError, ResultInfo, RiskReport,
+};
+pub use rtstruct::{Contour, Structure, rasterize, read_structures};
 pub use rules::{ChooseRule, Pattern, Phase, SeriesRules};
 pub use scan::{find_files, scan_headers};
+pub use seg::{SegError, SegInfo, write_seg};
 pub use seg_read::{Segment, read_seg};
 pub use send::{CommitAnswer, Delivery, commit, report_commitment, send};
 pub use series::{Note, PlannedSlice, SeriesPlan, plan_series};
 pub use series_error::SeriesError;
+pub use sink::{AssociationEnd, Commitment, HowEnded, Received, Recorded, Rejection, Sink, StoreFailure};
 pub use source::ObjectFile;
 pub use sr::write_sr;
-pub use sink::{AssociationEnd, Commitment, HowEnded, Received, Recorded, Rejection, Sink, StoreFailure};
 pub use tls::{ClientCertificate, Tls, TlsConfig, TlsError};
 pub use write::{PatientInfo, phantom_series};
 

@@ -147,7 +147,8 @@ pub(super) fn discretize(
     settings: &Settings,
 ) -> Result<Levels, RadiomicsError> {
     let (low, high, all_finite) = extremes(inside);
-    let fatal = || low.is_infinite() || high.is_infinite() || inside[0].is_nan() || matches!(settings.bins, Bins::Count(_));
+    let fatal =
+        || low.is_infinite() || high.is_infinite() || inside[0].is_nan() || matches!(settings.bins, Bins::Count(_));
     if !all_finite && fatal() {
         return Err(RadiomicsError::NotFinite { place: "inside the region" });
     }

@@ -47,9 +47,7 @@ pub use error::RadiomicsError;
 pub use extract::{extract, extract_region, extract_voxelwise};
 pub use filters::{FilterSettings, ImageType, Lbp2dMethod};
 pub use overrides::read_overrides;
-pub use settings::{
-    Bins, Class, Interpolator, ResegmentMode, Settings, Voxelwise, Weighting, unit_and_ibsi,
-};
+pub use settings::{Bins, Class, Interpolator, ResegmentMode, Settings, Voxelwise, Weighting, unit_and_ibsi};
 pub use table::{Diagnostics, Extraction, Feature, FeatureTable};
 pub use value::{Value, python_float};
 pub use voxel::{FeatureMap, Maps};

@@ -74,7 +74,11 @@ impl MaskFile {
     /// Reads a file; of a NRRD with channels one.
     pub fn read(path: &Path, channel: usize) -> Result<MaskFile, Failure> {
         let bytes = read_file(path)?;
-        Ok(if is_dicom(&bytes) { MaskFile::Dicom(bytes) } else { MaskFile::Image(Box::new(decode_channel(&bytes, channel)?)) })
+        Ok(if is_dicom(&bytes) {
+            MaskFile::Dicom(bytes)
+        } else {
+            MaskFile::Image(Box::new(decode_channel(&bytes, channel)?))
+        })
     }
 }
 
