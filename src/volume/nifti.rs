@@ -307,6 +307,11 @@ mod tests {
         for n in 0..bytes.len() - 8 {
             assert!(decode_nifti(&bytes[..n]).is_err());
         }
+        let mut damaged = bytes.clone();
+        let crc = damaged.len() - 8;
+        damaged[crc] ^= 1;
+        assert!(matches!(decode_nifti(&damaged), Err(CodecError::Gzip(_))), "a checksum that does not match");
+        assert!(decode_nifti(&[&bytes[..], &[0; 9]].concat()).is_ok(), "padding after the member");
         for at in 0..352 {
             for value in [0, 1, 0x7f, 0x80, 0xff] {
                 let mut damaged = plain.clone();
