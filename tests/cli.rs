@@ -1,6 +1,6 @@
 //! The command line: configuration, help, extraction and scoring as a person meets them.
 
-use crate::common::{Folder, reference, run};
+use crate::common::{Folder, metwatch, reference, run};
 use std::net::TcpListener;
 
 fn config(folder: &Folder, change: impl Fn(String) -> String) -> String {
@@ -104,4 +104,13 @@ fn extract_prints_what_pyradiomics_would() {
     let key = "original_glcm_JointEntropy";
     let (ours, theirs) = (json["features"][key].as_f64().unwrap(), golden["features"][key].as_f64().unwrap());
     assert!((ours - theirs).abs() <= 1e-9 * theirs.abs(), "{ours} {theirs}");
+}
+
+#[test]
+fn a_closed_pipe_ends_it_without_a_panic() {
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    drop(reader);
+    let output = metwatch().args(["cohort", "fit", "--example"]).stdout(writer).output().expect("the binary runs");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.code() == Some(141) && said.is_empty(), "{:?} {said}", output.status);
 }
