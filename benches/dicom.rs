@@ -81,14 +81,21 @@ fn headers() {
     let folder = std::env::temp_dir().join(format!("metwatch-bench-headers-{}", std::process::id()));
     std::fs::create_dir_all(&folder).expect("the temporary folder is writable");
     let slices = files(&data("crlm_ct/CRLM-CT-1004"));
-    let uid = dicom::parse_header(&std::fs::read(&slices[0]).expect("readable")).expect("DICOM").series_instance_uid;
     for copy in 0..25 {
         for (k, file) in slices.iter().enumerate().take(40) {
             let mut bytes = std::fs::read(file).expect("readable");
-            // Series of their own: the last two characters of the UID count.
-            let name = uid.as_str().as_bytes();
-            let at = bytes.windows(name.len()).position(|w| w == name).expect("the UID stands in the file");
-            bytes[at + name.len() - 2..at + name.len()].copy_from_slice(format!("{copy:02}").as_bytes());
+            // Series and objects of their own: two digits of their UIDs count. An object that comes twice would be hashed.
+            let header = dicom::parse_header(&bytes).expect("DICOM");
+            for (uid, from_end) in [(&header.series_instance_uid, 2), (&header.sop_instance_uid, 8)] {
+                let name = uid.as_str().as_bytes();
+                let places: Vec<usize> =
+                    bytes.windows(name.len()).enumerate().filter(|(_, w)| *w == name).map(|(at, _)| at).collect();
+                assert!(!places.is_empty(), "the UID stands in the file");
+                for at in places {
+                    let digits = at + name.len() - from_end;
+                    bytes[digits..digits + 2].copy_from_slice(format!("{copy:02}").as_bytes());
+                }
+            }
             std::fs::write(folder.join(format!("{copy:02}-{k:02}.dcm")), bytes).expect("writable");
         }
     }
