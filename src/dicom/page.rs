@@ -137,7 +137,10 @@ fn verdict(page: &mut Page, report: &Report, risk: &RiskReport, y: f64) -> f64 {
         let months: Vec<String> = risk.survival.iter().map(|(month, _)| month.to_string()).collect();
         let free: Vec<String> = risk.survival.iter().map(|(_, p)| format!("{:.0}", 100.0 * p)).collect();
         let line = format!("Free of metastasis at {} months: {} %", months.join(", "), free.join(", "));
-        page.text((300.0, y + 34.0), Font::Regular, 8.5, INK, &clipped(Font::Regular, 8.5, RIGHT - 300.0, &line));
+        // Five horizons are a little wider than the column.
+        let width = RIGHT - 300.0;
+        let size = (8.49 * width / text_width(Font::Regular, 8.5, &line)).clamp(6.0, 8.5);
+        page.text((300.0, y + 34.0), Font::Regular, size, INK, &clipped(Font::Regular, size, width, &line));
     }
     let missing = report.missing.iter().map(|key| clinical_name(*key)).collect::<Vec<_>>().join(", ");
     if missing.is_empty() {
