@@ -152,7 +152,7 @@ if name == "mirp":
     import logging
     logging.disable(logging.CRITICAL)
     from mirp import extract_features
-    run = lambda: extract_features(image=image, mask=mask, base_discretisation_method="fixed_bin_size", base_discretisation_bin_width=25.0)
+    run = lambda: extract_features(image=image, mask=mask, base_discretisation_method="fixed_bin_size", base_discretisation_bin_width=25.0, resegmentation_intensity_range=[-1000.0, 1000.0])
 else:
     import os
     from nyxus import Nyxus3D
