@@ -1,10 +1,8 @@
-//! The network on tract (f32 arithmetic; int8 weights are unfolded when it is loaded), guarded by golden vectors.
+//! One pass, or passes in overlapping blocks, of a network over a whole grid, guarded by golden vectors.
 
-use super::{Package, SegmentError, package::Golden};
+use super::{Package, SegmentError, network::Network, package::Golden};
 use ndarray::{Array3, Array4, Axis, s};
 use rayon::prelude::*;
-use std::sync::Mutex;
-use tract_onnx::prelude::*;
 
 /// More voxels than this in one pass would need over 1 GiB of activations; larger grids are cut into overlapping blocks.
 const PASS_VOXELS_MAX: usize = 2_500_000;
@@ -14,24 +12,15 @@ pub const GRID_VOXELS_MAX: usize = 16_000_000;
 /// each sees at most 36 voxels to one side, so blocks give what one pass gives.
 const OVERLAP: usize = 40;
 
-type Runnable = std::sync::Arc<TypedRunnableModel>;
-
-/// A loaded network.
+/// A network that passed its golden vectors.
 pub struct Engine {
-    model: InferenceModel,
-    /// The network made runnable for the shape seen last: a box sees few shapes.
-    last: Mutex<Option<([usize; 3], Runnable)>>,
+    network: Network,
 }
 
 impl Engine {
     /// Loads the network and compares its answer to the golden input.
     pub fn load(package: &Package) -> Result<Engine, SegmentError> {
-        let mut model = tract_onnx::onnx()
-            .model_for_read(&mut std::io::Cursor::new(&package.onnx))
-            .map_err(|e| network("parsing model.onnx", &e))?;
-        model.set_input_names([&package.input]).map_err(|e| network("finding the input", &e))?;
-        model.select_outputs_by_name([&package.output]).map_err(|e| network("finding the output", &e))?;
-        let engine = Engine { model, last: Mutex::new(None) };
+        let engine = Engine { network: Network::load(&package.onnx, &package.input, &package.output)? };
         engine.check(&package.golden)?;
         Ok(engine)
     }
@@ -99,37 +88,8 @@ impl Engine {
     }
 
     fn pass(&self, input: Array3<f32>) -> Result<Array4<f32>, SegmentError> {
-        let (z, y, x) = input.dim();
-        let runnable = self.runnable([z, y, x])?;
-        let tensor: Tensor = Tensor::from_shape(&[1, 1, z, y, x], input.as_slice().ok_or(SegmentError::Shape)?)
-            .map_err(|e| network("making the input", &e))?;
-        let outputs = runnable.run(tvec!(tensor.into())).map_err(|e| network("running the network", &e))?;
-        let view = outputs[0].to_plain_array_view::<f32>().map_err(|e| network("reading the logits", &e))?;
-        let shape = view.shape().to_vec();
-        if shape.len() != 5 || shape[0] != 1 || shape[2..] != [z, y, x] {
-            return Err(SegmentError::Shape);
-        }
-        let values: Vec<f32> = view.iter().copied().collect();
-        Array4::from_shape_vec((shape[1], z, y, x), values).map_err(|_| SegmentError::Shape)
-    }
-
-    fn runnable(&self, shape: [usize; 3]) -> Result<Runnable, SegmentError> {
-        let mut last = self.last.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        if let Some((known, runnable)) = &*last
-            && *known == shape
-        {
-            return Ok(runnable.clone());
-        }
-        let fact = InferenceFact::dt_shape(f32::datum_type(), [1, 1, shape[0], shape[1], shape[2]]);
-        let runnable = self
-            .model
-            .clone()
-            .with_input_fact(0, fact)
-            .and_then(InferenceModelExt::into_optimized)
-            .and_then(|m| m.into_runnable())
-            .map_err(|e| network("preparing the network", &e))?;
-        *last = Some((shape, runnable.clone()));
-        Ok(runnable)
+        let logits = self.network.logits(input.insert_axis(Axis(0)).into_dyn().view())?;
+        logits.into_dimensionality().map_err(|_| SegmentError::Shape)
     }
 }
 
@@ -202,10 +162,6 @@ fn golden_input(seed: u64, n: usize) -> Vec<f32> {
         ((state >> 33) as f64 / f64::from(1u32 << 30) - 1.0) as f32
     };
     (0..n).map(next).collect()
-}
-
-fn network(action: &'static str, error: &TractError) -> SegmentError {
-    SegmentError::Network { action, message: format!("{error:#}") }
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@
 
 mod engine;
 pub mod gate;
+mod network;
 mod package;
 mod postprocess;
 mod resample;
