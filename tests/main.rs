@@ -17,6 +17,7 @@ mod line;
 mod made;
 mod masks;
 mod nodes;
+mod power;
 mod radiomics;
 mod risk;
 mod rooms;

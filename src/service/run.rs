@@ -223,10 +223,11 @@ impl Service {
         Ok(())
     }
 
-    /// Whether every part is at work; what the watchdog is fed by.
+    /// Whether every part is at work and the disk keeps what it is given; what the watchdog is fed by.
     pub fn is_alive(&self) -> bool {
         let last = Duration::from_millis(self.heartbeat.load(Ordering::Relaxed));
-        self.threads.iter().chain(&self.senders).all(|t| !t.is_finished())
+        self.store.is_sure()
+            && self.threads.iter().chain(&self.senders).all(|t| !t.is_finished())
             && self.began.elapsed().saturating_sub(last) < WORKER_SILENT
     }
 

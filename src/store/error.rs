@@ -101,6 +101,12 @@ pub enum StoreError {
         /// What does not hold.
         why: String,
     },
+    /// The disk refused to sync, now or before.
+    #[error("the disk did not confirm what was written before {doing}: nothing is promised until the service starts again")]
+    Unsure {
+        /// The operation.
+        doing: String,
+    },
     /// The engine below panicked.
     #[error("the storage engine broke down while {doing}")]
     Panicked {
@@ -125,6 +131,7 @@ impl Explain for StoreError {
             Self::DuplicateMessage { .. } => "store.duplicate-message",
             Self::AlertEndsAtStation { .. } => "store.alert-ends-at-station",
             Self::AuditBroken { .. } => "store.audit-broken",
+            Self::Unsure { .. } => "store.unsure",
             Self::Panicked { .. } => "store.panicked",
         }
     }
@@ -152,6 +159,9 @@ impl Explain for StoreError {
             Self::DuplicateMessage { .. } => "derive message ids from all that makes a message unique",
             Self::AlertEndsAtStation { .. } => "acknowledge the alert at a station",
             Self::AuditBroken { .. } => "keep the store's directory as evidence and find out who could write to it",
+            Self::Unsure { .. } => {
+                "check the disk (dmesg, smartctl) and restart the service; senders repeat what was not acknowledged"
+            }
             Self::Panicked { .. } => "restart the service; if it happens again, check the disk and the free space",
         }
     }

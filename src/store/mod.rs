@@ -93,6 +93,11 @@ impl Store {
         &self.inner.directory
     }
 
+    /// Whether the disk has synced whatever it was asked to; once it has not, nothing more is promised until the next start.
+    pub fn is_sure(&self) -> bool {
+        self.inner.trees.is_sure()
+    }
+
     fn trees(&self) -> &trees::Trees {
         &self.inner.trees
     }
