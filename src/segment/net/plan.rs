@@ -140,7 +140,7 @@ fn slots(program: &Program, layouts: &[Layout]) -> (Vec<usize>, Vec<usize>) {
     last[program.output] = program.steps.len();
     let (mut slot_of, mut len): (Vec<Option<usize>>, Vec<usize>) = (vec![None; n], Vec::new());
     let mut free: Vec<usize> = Vec::new();
-    let mut place = |tensor: usize, free: &mut Vec<usize>, len: &mut Vec<usize>| {
+    let place = |tensor: usize, free: &mut Vec<usize>, len: &mut Vec<usize>| {
         let wanted = layouts[tensor].len();
         // The smallest that is large enough, else the largest, which grows.
         let fitting = (0..free.len()).filter(|k| len[free[*k]] >= wanted).min_by_key(|k| len[free[*k]]);
