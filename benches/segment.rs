@@ -156,7 +156,8 @@ fn measure(name: &str, shape: &[usize], folder: &Path, peer: &mut Peer) {
         }
         println!("  {threads} thread(s): onnxruntime {:.1} ms, {:.0} GFLOP/s", 1e3 * peer_best, gflop / peer_best);
         for (k, (engine, _)) in engines.iter().enumerate().filter(|(k, _)| best[*k].is_finite()) {
-            let gain = if threads == 2 { format!(", {:.2} x one thread", one_thread[k] / best[k]) } else { String::new() };
+            let gain =
+                if threads == 2 { format!(", {:.2} x one thread", one_thread[k] / best[k]) } else { String::new() };
             let (ms, rate, ratio) = (1e3 * best[k], gflop / best[k], best[k] / peer_best);
             println!("  {engine:>8}: {ms:.1} ms, {rate:.0} GFLOP/s, {ratio:.2} x onnxruntime's time{gain}");
         }

@@ -14,9 +14,9 @@ mod package;
 mod postprocess;
 mod resample;
 
+pub use gate::{Finding, Gate, Limits, Measures};
 pub use kernels::InstructionSet;
 pub use network::{Backend, Network};
-pub use gate::{Finding, Gate, Limits, Measures};
 pub use package::{Package, Plan};
 pub use resample::Grid;
 
