@@ -1,8 +1,9 @@
-//! Segmentation networks on the own engine, on tract and on onnxruntime, in alternating runs: `cargo bench --bench segment [-- NETWORK...]`.
+//! Segmentation networks on the own engine, on tract and on onnxruntime, in alternating runs: `cargo bench --bench
+//! segment [-- NETWORK...]`.
 //!
-//! METWATCH_BENCH_PYTHON names a Python that has onnx and onnxruntime; `segment_peer.py` makes the networks (random weights, seeded) and runs
-//! beside as a child. The fastest of some runs counts, since other processes only add; with one thread it is processor time, which leaves
-//! them out. GFLOP count padding, as others do.
+//! METWATCH_BENCH_PYTHON names a Python that has onnx and onnxruntime; `segment_peer.py` makes the networks (random
+//! weights, seeded) and runs beside as a child. The fastest of some runs counts, since other processes only add; with
+//! one thread it is processor time, which leaves them out. GFLOP count padding, as others do.
 #![allow(clippy::disallowed_methods, reason = "a benchmark reads files, the clock and starts processes")]
 
 use metwatch::segment::{Backend, InstructionSet, Network};

@@ -1,4 +1,5 @@
-//! The own engine beside onnxruntime (kept logits, see models/training/engine_references.py) and beside tract (random networks).
+//! The own engine beside onnxruntime (kept logits, see models/training/engine_references.py) and beside tract (random
+//! networks).
 
 use metwatch::Explain;
 use metwatch::segment::{Backend, InstructionSet, Network, SegmentError};
@@ -126,7 +127,8 @@ fn damaged_networks_are_refused_without_a_panic() {
     }
 }
 
-/// A U-Net of two levels with what the seed chooses: axes, channels, strides, norms, activations, pooling, residual sums.
+/// A U-Net of two levels with what the seed chooses: axes, channels, strides, norms, activations, pooling, residual
+/// sums.
 fn random_network(seed: u64) -> (Vec<u8>, Random, Vec<usize>) {
     let mut random = Random(seed);
     let mut file = Onnx::default();
@@ -191,7 +193,8 @@ impl Onnx {
         format!("t{}", self.names)
     }
 
-    /// A node with integer and float attributes; one integer is INT, more are INTS (kernel sizes and the like always are).
+    /// A node with integer and float attributes; one integer is INT, more are INTS (kernel sizes and the like always
+    /// are).
     fn node(&mut self, kind: &str, inputs: &[&str], ints: &[(&str, &[usize])], floats: &[(&str, f32)]) -> String {
         let (name, mut node) = (self.name(), Vec::new());
         inputs.iter().for_each(|input| bytes(1, input.as_bytes(), &mut node));

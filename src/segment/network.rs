@@ -38,8 +38,8 @@ enum Runs {
 }
 
 impl Network {
-    /// Loads an ONNX network; `input` and `output` name its tensors, whose first axis is the batch. The own engine runs it if it knows every
-    /// operator, else tract.
+    /// Loads an ONNX network; `input` and `output` name its tensors, whose first axis is the batch. The own engine runs
+    /// it if it knows every operator, else tract.
     pub fn load(onnx: &[u8], input: &str, output: &str) -> Result<Network, SegmentError> {
         match own(onnx, input, output, InstructionSet::best()) {
             Ok(net) => Ok(Network { runs: Runs::Own(Box::new(net)), why_tract: None }),
@@ -61,7 +61,8 @@ impl Network {
         }
     }
 
-    /// Loads an ONNX network on the own engine with an instruction set that may be less than the best (tests, measurements).
+    /// Loads an ONNX network on the own engine with an instruction set that may be less than the best (tests,
+    /// measurements).
     pub fn load_with(set: InstructionSet, onnx: &[u8], input: &str, output: &str) -> Result<Network, SegmentError> {
         let net = own(onnx, input, output, set).map_err(|error| match error {
             NetError::Unsupported(operators) => SegmentError::OperatorsUnknown { operators: operators.join(", ") },
@@ -108,7 +109,8 @@ impl Network {
         }
     }
 
-    /// Logits, shape (classes, z, y, x), of an input of shape (channels, z, y, x); a 2-D network has no z on either side.
+    /// Logits, shape (classes, z, y, x), of an input of shape (channels, z, y, x); a 2-D network has no z on either
+    /// side.
     pub fn logits(&self, input: ArrayViewD<f32>) -> Result<ArrayD<f32>, SegmentError> {
         let spatial = input.shape().get(1..).unwrap_or_default().to_vec();
         let logits = match &self.runs {

@@ -1,7 +1,8 @@
 //! The inner loops of convolutions, for each instruction set that a machine of ours may have.
 //!
-//! One loop ([`tile`]) over a [`tile::Vector`] serves all of them; a set adds how one vector is loaded, multiplied and stored (`x86`, `neon`,
-//! `plain`) and which tiles fit its registers. The processor is asked at run time ([`InstructionSet::best`]).
+//! One loop ([`tile`]) over a [`tile::Vector`] serves all of them; a set adds how one vector is loaded, multiplied and
+//! stored (`x86`, `neon`, `plain`) and which tiles fit its registers. The processor is asked at run time
+//! ([`InstructionSet::best`]).
 //!
 //! `unsafe` is in this folder only: [`Kernels::row`] checks every index before it hands pointers on.
 
@@ -68,7 +69,8 @@ impl InstructionSet {
     }
 }
 
-/// One tap of a window: where it reads, counted from the first input voxel of a row of output, and its weights, counted from a block's.
+/// One tap of a window: where it reads, counted from the first input voxel of a row of output, and its weights, counted
+/// from a block's.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Tap {
     /// Values, may be negative.
@@ -231,8 +233,8 @@ impl Kernels {
             let step = if known { row.step } else { BLOCK };
             let tile = self.pick(blocks, pixels, channels.block, step).expect("every tile up to the largest is there");
             let input = row.input.as_ptr().wrapping_offset(row.at).wrapping_add(first * row.step);
-            // SAFETY: the processor has the set (`Kernels::new`); the tile reads `taps`, `channels` and `pixels` from `input` and writes
-            // `pixels` voxels, all inside the slices as asserted above.
+            // SAFETY: the processor has the set (`Kernels::new`); the tile reads `taps`, `channels` and `pixels` from
+            // `input` and writes `pixels` voxels, all inside the slices as asserted above.
             unsafe { tile(&job, input, first) };
             first += pixels;
         }

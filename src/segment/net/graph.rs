@@ -5,7 +5,8 @@ use ndarray::{ArrayD, Axis};
 /// Index of a [`Value`] in [`Graph::values`].
 pub type ValueId = usize;
 
-/// A network with one input, shape (1, channels, spatial axes), and one output of the same rank. Only what the output needs is in it.
+/// A network with one input, shape (1, channels, spatial axes), and one output of the same rank. Only what the output
+/// needs is in it.
 #[derive(Debug, Clone)]
 pub struct Graph {
     /// Spatial axes of input and output: 3 for (z, y, x), 2 for (y, x).
@@ -57,7 +58,8 @@ pub struct Node {
     pub output: ValueId,
 }
 
-/// The operators that a graph may hold. Triples are in array order (z, y, x); a 2-D network has kernel 1, stride 1, no padding along z.
+/// The operators that a graph may hold. Triples are in array order (z, y, x); a 2-D network has kernel 1, stride 1, no
+/// padding along z.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Operator {
     /// Inputs: x, weights (out, in, kernel), bias (optional). One group.

@@ -3,14 +3,14 @@
 use ndarray::{ArrayD, ArrayViewD};
 use rayon::prelude::*;
 
-/// Channels of a block: one AVX2 vector, half an AVX-512 vector, two NEON vectors of f32. Not 16, because thin layers at full resolution
-/// (8 channels in the built-in network, 45 % of its work) would be padded to twice their size.
+/// Channels of a block: one AVX2 vector, half an AVX-512 vector, two NEON vectors of f32. Not 16, because thin layers
+/// at full resolution (8 channels in the built-in network, 45 % of its work) would be padded to twice their size.
 pub const BLOCK: usize = 8;
 
 /// Shape and place of a tensor: (blocks of channels, z, y, x, channels of a block). A 2-D tensor has one z.
 ///
-/// Rows have `halo` zero columns on both sides, so that no kernel asks whether x is inside; along z and y kernels leave out what is outside.
-/// Channels that fill up the last block are zero.
+/// Rows have `halo` zero columns on both sides, so that no kernel asks whether x is inside; along z and y kernels leave
+/// out what is outside. Channels that fill up the last block are zero.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Layout {
     /// Channels that mean something.
@@ -53,7 +53,8 @@ impl Layout {
         self.shape_zyx.iter().product()
     }
 
-    /// Writes zeros (`zero`: what stands for 0, a zero point) into the halo of whole rows. Buffers are used again, so it is not zero by itself.
+    /// Writes zeros (`zero`: what stands for 0, a zero point) into the halo of whole rows. Buffers are used again, so
+    /// it is not zero by itself.
     pub fn clear_halo<T: Copy>(&self, rows: &mut [T], zero: T) {
         let width = self.halo * self.block;
         if width > 0 {

@@ -39,7 +39,8 @@ impl Plan {
     }
 }
 
-/// Bytes that a run on an input of `shape_zyx` voxels needs beside the input: tensors, the logits that are returned, and the weights.
+/// Bytes that a run on an input of `shape_zyx` voxels needs beside the input: tensors, the logits that are returned,
+/// and the weights.
 pub fn memory_bytes(program: &Program, shape_zyx: [usize; 3]) -> Result<usize, NetError> {
     let layouts = layouts(program, shape_zyx)?;
     let (_, slot_len) = slots(program, &layouts);
@@ -164,22 +165,9 @@ fn slots(program: &Program, layouts: &[Layout]) -> (Vec<usize>, Vec<usize>) {
         if slot_of[step.output()].is_none() {
             slot_of[step.output()] = Some(place(step.output(), &mut free, &mut len));
         }
-        for t in 0..n {
-            if last[t] == k
-                && let Some(slot) = slot_of[t]
-                && !free.contains(&slot)
-                && is_last(&slot_of, &last, t, k)
-            {
-                free.push(slot);
-            }
-        }
+        free.extend((0..n).filter(|t| last[*t] == k).filter_map(|t| slot_of[t]));
     }
     (slot_of.into_iter().map(|s| s.unwrap_or(0)).collect(), len)
-}
-
-/// Whether no tensor that is still needed lies in the same slot.
-fn is_last(slot_of: &[Option<usize>], last: &[usize], tensor: usize, step: usize) -> bool {
-    (0..last.len()).all(|other| slot_of[other] != slot_of[tensor] || last[other] <= step)
 }
 
 impl Step {

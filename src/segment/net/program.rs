@@ -1,4 +1,5 @@
-//! From a [`Graph`] to steps: what can be joined to a convolution is, constants are folded, joins along the channels vanish.
+//! From a [`Graph`] to steps: what can be joined to a convolution is, constants are folded, joins along the channels
+//! vanish.
 
 use super::NetError;
 use super::graph::{Graph, Node, Operator, ValueId, Window};
@@ -44,7 +45,8 @@ pub enum Step {
         /// Whether the next step needs the moments of the output.
         statistics: bool,
     },
-    /// Each channel normalized, or scaled and shifted, another tensor added, an activation. May be in place (`input == output`).
+    /// Each channel normalized, or scaled and shifted, another tensor added, an activation. May be in place (`input ==
+    /// output`).
     Voxelwise {
         /// What is read.
         input: usize,
@@ -113,7 +115,8 @@ struct Builder<'a> {
 
 impl<'a> Builder<'a> {
     fn new(graph: &'a Graph, kernels: Kernels) -> Builder<'a> {
-        // Few input channels stay planes if only convolutions of stride 1 read them: eight channels for one would be eight times the memory.
+        // Few input channels stay planes if only convolutions of stride 1 read them: eight channels for one would be
+        // eight times the memory.
         let plain = |k: usize| matches!(&graph.nodes[k].operator, Operator::Conv(w) if w.stride[2] == 1);
         let planes = graph.channels < BLOCK / 2 && graph.consumers(graph.input).into_iter().all(plain);
         let block = if planes && graph.input != graph.output { 1 } else { BLOCK };
@@ -293,7 +296,8 @@ impl<'a> Builder<'a> {
         Ok(())
     }
 
-    /// What can be done in the same step after `value`: an addition of something that is there already, then an activation.
+    /// What can be done in the same step after `value`: an addition of something that is there already, then an
+    /// activation.
     fn absorb(&mut self, value: ValueId, addition: bool) -> (ValueId, Option<usize>, f32) {
         let mut found = (value, None);
         if addition

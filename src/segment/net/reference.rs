@@ -4,7 +4,8 @@ use super::graph::{Graph, Node, Operator, ValueId, Window};
 use ndarray::{Array4, ArrayD, Axis, concatenate};
 use std::collections::BTreeMap;
 
-/// Every computed tensor of the graph, shape (channels, z, y, x), and the sum of absolute products behind each value of a convolution.
+/// Every computed tensor of the graph, shape (channels, z, y, x), and the sum of absolute products behind each value of
+/// a convolution.
 pub fn evaluate(graph: &Graph, input: &Array4<f64>) -> BTreeMap<ValueId, Array4<f64>> {
     let mut known = BTreeMap::from([(graph.input, input.clone())]);
     for node in &graph.nodes {

@@ -15,7 +15,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 pub struct Net {
     program: Program,
     kernels: Kernels,
-    /// The plan for the size seen last, and the memory of the last run: a box sees few sizes, and fresh memory costs a page fault per 4 KiB.
+    /// The plan for the size seen last, and the memory of the last run: a box sees few sizes, and fresh memory costs a
+    /// page fault per 4 KiB.
     last: Mutex<(Option<Arc<Plan>>, Option<Memory>)>,
 }
 
@@ -35,7 +36,8 @@ impl Net {
         self.kernels.set()
     }
 
-    /// Bytes that [`Net::logits`] needs for an input of shape (channels, [z,] y, x): all tensors, the result and the weights.
+    /// Bytes that [`Net::logits`] needs for an input of shape (channels, [z,] y, x): all tensors, the result and the
+    /// weights.
     pub fn memory_bytes(&self, shape: &[usize]) -> Result<usize, NetError> {
         plan::memory_bytes(&self.program, self.shape_zyx(shape)?)
     }

@@ -1,16 +1,17 @@
-//! A convolution, plain or transposed, as a sweep of rows: which taps fall inside, in which order blocks of channels are summed, and who
-//! computes what.
+//! A convolution, plain or transposed, as a sweep of rows: which taps fall inside, in which order blocks of channels
+//! are summed, and who computes what.
 //!
-//! An output voxel `o` reads the input voxel `o * stride + k * dilation - pad` (plain), or, where `o + pad - k * dilation` is a multiple of
-//! the stride, that quotient (transposed). So a transposed convolution is `stride` plain ones along x, each with some of the taps, whose
-//! output voxels lie `stride` apart; along z and y the row decides.
+//! An output voxel `o` reads the input voxel `o * stride + k * dilation - pad` (plain), or, where `o + pad - k *
+//! dilation` is a multiple of the stride, that quotient (transposed). So a transposed convolution is `stride` plain
+//! ones along x, each with some of the taps, whose output voxels lie `stride` apart; along z and y the row decides.
 
 use super::graph::Window;
 use super::layout::{BLOCK, Layout};
 use crate::segment::kernels::{Channels, GROUP_MAX, Kernels, Row, Tap, Taps};
 use rayon::prelude::*;
 
-/// Weights that one pass of a strip's rows reads again and again: they stay in the first-level cache (32 KiB) beside the input.
+/// Weights that one pass of a strip's rows reads again and again: they stay in the first-level cache (32 KiB) beside
+/// the input.
 const PASS_WEIGHTS_BYTES: usize = 28 << 10;
 /// Output of a task: its sums stay in the second-level cache (512 KiB and more) while blocks of input channels go by.
 const STRIP_BYTES: usize = 128 << 10;
@@ -324,7 +325,8 @@ struct Task<'a, 'b> {
     memory: Vec<&'b mut [f32]>,
 }
 
-/// How an axis is swept: patterns of (tap, input voxel from the first), and for each output voxel its pattern and first input voxel.
+/// How an axis is swept: patterns of (tap, input voxel from the first), and for each output voxel its pattern and first
+/// input voxel.
 struct Places {
     patterns: Vec<Vec<(usize, isize)>>,
     of: Vec<(usize, isize)>,

@@ -270,3 +270,19 @@ fn sizes_that_cannot_be_joined_are_refused_in_words() {
     assert!(refusal(&[2, 0, 8, 12]).contains("0 x 8 x 12"));
     assert_eq!(net.memory_bytes(&[2, 3, 8, 13]).map_err(|e| e.to_string()), Err(message));
 }
+
+#[test]
+fn the_memory_is_what_tensors_logits_and_weights_take() {
+    // 1 -> 8 -> 8 -> 3 channels on 4 x 6 x 10 voxels. First layer, read by 3 x 3 x 3, so with a zero column on each
+    // side: 24 rows of 12 x 8 = 2304 values. Second, read by 1 x 1 x 1: 24 x 10 x 8 = 1920, where the input (one plane,
+    // 288) was. Third: where the first was. Logits: 3 x 240 = 720. Weights: 27 x 1 x 8, 27 x 8 x 8, 8 x 8 (3 channels
+    // are a block), and 3 x 8 biases.
+    let mut l = Layers::new(1, 1);
+    let a = l.conv(0, [1, 8], same([3, 3, 3], [1, 1, 1]));
+    let b = l.conv(a, [8, 8], same([3, 3, 3], [1, 1, 1]));
+    l.conv(b, [8, 3], same([1, 1, 1], [1, 1, 1]));
+    let net = Net::new(&l.graph, InstructionSet::best()).expect("a graph that is known");
+    let values = 2304 + 1920 + 720 + 27 * 8 + 27 * 64 + 64 + 24;
+    assert_eq!(net.memory_bytes(&[1, 4, 6, 10]).expect("it fits"), 4 * values);
+    assert_eq!(net.multiplications(&[1, 4, 6, 10]).expect("it fits"), 240 * (27 * 8 + 27 * 64 + 24));
+}
