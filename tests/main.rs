@@ -22,6 +22,7 @@ mod radiomics;
 mod risk;
 mod rooms;
 mod segment;
+mod segment_engine;
 mod series;
 mod statistics;
 mod store;

@@ -7,12 +7,16 @@
 
 mod engine;
 pub mod gate;
+mod kernels;
+mod net;
 mod network;
 mod package;
 mod postprocess;
 mod resample;
 
 pub use gate::{Finding, Gate, Limits, Measures};
+pub use kernels::InstructionSet;
+pub use network::{Backend, Network};
 pub use package::{Package, Plan};
 pub use resample::Grid;
 
@@ -54,8 +58,14 @@ pub enum SegmentError {
     Network {
         /// What was being done.
         action: &'static str,
-        /// tract's words.
+        /// The backend's words.
         message: String,
+    },
+    /// The own engine was asked for and does not know what the network uses.
+    #[error("the own engine cannot run this network; it does not know: {operators}")]
+    OperatorsUnknown {
+        /// By their ONNX names.
+        operators: String,
     },
     /// The network's output does not have the shape of its input.
     #[error("the network's output does not fit its input or its labels")]
@@ -81,6 +91,7 @@ impl Explain for SegmentError {
             Self::HashMismatch { .. } => "package.hash-mismatch",
             Self::GoldenMismatch { .. } => "package.golden-mismatch",
             Self::Network { .. } => "segment.network",
+            Self::OperatorsUnknown { .. } => "segment.operators-unknown",
             Self::Shape => "segment.shape",
             Self::Volume(_) => "segment.volume",
             Self::TooLarge { .. } => "segment.too-large",
@@ -93,6 +104,7 @@ impl Explain for SegmentError {
                 "do not use this package on this machine; report it with the machine's processor"
             }
             Self::Network { .. } | Self::Shape => "use a package made for this version of metwatch",
+            Self::OperatorsUnknown { .. } => "run it on the backend tract, or leave the choice to metwatch",
             Self::Volume(_) => "send the series again or convert it again",
             Self::TooLarge { .. } => "check the voxel spacing in the image's header, or send the abdomen only",
         }
