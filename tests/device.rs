@@ -2,7 +2,7 @@
 //! prometheus_client, jsonschema, openssl).
 
 use crate::common::{Folder, metwatch, run};
-use crate::line::{Heard, Peer, free_port, mosquitto, wait_for_port};
+use crate::line::{Heard, Peer, free_port, mosquitto, series, storescu, wait_for_port, write};
 use serde_json::Value;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -73,7 +73,7 @@ impl TestBox {
         orin_nx(&folder);
         let [dicom, metrics, console] = [free_port(), free_port(), free_port()];
         let text = format!(
-            "[store]\ndirectory = \"{}\"\n[dicom]\nlisten = \"127.0.0.1:{dicom}\"\nallow = [\"CT1\"]\n\
+            "[store]\ndirectory = \"{}\"\n[dicom]\nlisten = \"127.0.0.1:{dicom}\"\nallow = [\"CT1\", \"STORESCU\"]\nquiet_s = 1\nincomplete_s = 5\n\
              [alert]\nbroker = \"127.0.0.1:{broker}\"\nsite = \"test\"\nbox_id = \"{name}\"\n[console]\nlisten = \"127.0.0.1:{console}\"\n\
              [metrics]\nlisten = \"127.0.0.1:{metrics}\"\n[device]\nroot = \"{}\"\nsample_s = 1\n{more}",
             folder.text("store"),
@@ -200,6 +200,35 @@ sys.exit('a wrong message fits')";
     assert!(event["sentence"].as_str().unwrap().contains("60.0 °C"), "{event}");
     heard.wait("health when it is over", Duration::from_secs(20), |_, v| v["policy"]["postponed"] == false);
     assert!(std::fs::read_to_string(it.folder.join("log")).unwrap().contains("device.too-hot"));
+}
+
+#[test]
+fn a_study_is_counted_from_its_first_object_to_its_outcome() {
+    let broker_port = free_port();
+    let _broker = mosquitto(broker_port);
+    let it = TestBox::new("counted", broker_port, "");
+    let _service = it.serve();
+    storescu(it.dicom, &write(&it.folder.join("dicom"), &series(4, "PAT-4711")));
+    let end = Instant::now() + Duration::from_secs(120);
+    let shown = loop {
+        let answer = get(it.metrics, "/metrics");
+        assert!(!answer.contains("PAT-4711") && !answer.contains("Phantom"), "a patient in the metrics: {answer}");
+        if answer.contains("metwatch_studies_ended_total{outcome=\"analysed\"} 1") {
+            break samples(it.metrics);
+        }
+        assert!(Instant::now() < end, "no outcome: {answer}");
+        std::thread::sleep(Duration::from_millis(200));
+    };
+    assert_eq!(shown["metwatch_studies_received_total"], 1.0);
+    assert_eq!(shown["metwatch_studies[state=analysed]"], 1.0);
+    assert_eq!(shown["metwatch_studies_ended_total[outcome=refused]"], 0.0);
+    assert_eq!(shown["metwatch_analysis_seconds_count"], 1.0);
+    assert!(shown["metwatch_analysis_seconds_sum"].as_f64().unwrap() > 0.0);
+    assert_eq!(shown["metwatch_analysis_seconds_bucket[le=+Inf]"], 1.0);
+    // Its result and alert wait for receipts that a station without subscription does not give.
+    assert!(shown["metwatch_outbox_messages"].as_f64().unwrap() >= 1.0, "{shown}");
+    assert_eq!(shown["metwatch_alerts_unacknowledged"], 1.0);
+    assert!(shown["metwatch_alert_oldest_age_seconds"].as_f64().is_some());
 }
 
 /// Codes of what is not well.

@@ -30,31 +30,33 @@ mkdir -p "$top/layer" "$top/root"; mount -t tmpfs tmpfs "$top/layer"; mkdir "$to
 mount -t overlay overlay -o "lowerdir=/,upperdir=$top/layer/up,workdir=$top/layer/work" "$top/root"
 mount --bind /proc "$top/root/proc"; mount --bind /dev "$top/root/dev"
 cp "$deb" "$top/root/root/metwatch.deb"
-in() { chroot "$top/root" "$@"; }
-! in getent passwd metwatch >/dev/null || { echo "this machine has a user metwatch already"; exit 1; }
-in dpkg -i /root/metwatch.deb
+there() { chroot "$top/root" "$@"; }
+gone() { if there test -e "$1"; then echo "$1 is there"; exit 1; fi; }
+if there getent passwd metwatch; then echo "this machine has a user metwatch already"; exit 1; fi
+there dpkg -i /root/metwatch.deb
 echo "== installed"
-in metwatch --version
-in stat -c '%a %U %n' /etc/metwatch/credentials /var/lib/metwatch /var/lib/metwatch/clinical
-in systemctl is-enabled metwatch.service
-in sed -i 's/0.0.0.0:11112/127.0.0.1:21112/; s/127.0.0.1:8480/127.0.0.1:21480/; s/127.0.0.1:9480/127.0.0.1:21481/; s/^\[alert\]/[alert]\nembedded_port = 0/' /etc/metwatch/metwatch.toml
+there metwatch --version
+there stat -c '%a %U %n' /etc/metwatch/credentials /var/lib/metwatch /var/lib/metwatch/clinical
+there systemctl is-enabled metwatch.service
+there sed -i 's/0.0.0.0:11112/127.0.0.1:0/; s/127.0.0.1:8480/127.0.0.1:0/; s/127.0.0.1:9480/127.0.0.1:0/; s/^\[alert\]/[alert]\nembedded_port = 0/' /etc/metwatch/metwatch.toml
 echo "== check"
-in metwatch check --config /etc/metwatch/metwatch.toml
+there metwatch check --config /etc/metwatch/metwatch.toml
+gone /var/lib/metwatch/store  # made by root, the service could not use it
 echo "== doctor"
-in metwatch doctor --config /etc/metwatch/metwatch.toml
-in install -d -o metwatch -g metwatch -m 700 /var/lib/metwatch/store
-in sh -c 'echo patient > /var/lib/metwatch/store/kept'
-in dpkg -i /root/metwatch.deb
-echo "== configuration after an update: $(in grep -c 21112 /etc/metwatch/metwatch.toml)"
-in dpkg -r metwatch
-echo "== removed: $(in ls /etc/metwatch/metwatch.toml /var/lib/metwatch/store/kept | tr '\n' ' ')"
-! in test -e /usr/bin/metwatch
-in dpkg -P metwatch
-echo "== purged: $(in ls /var/lib/metwatch/store/kept)"
-! in test -e /etc/metwatch
-in dpkg -i /root/metwatch.deb >/dev/null
-in env METWATCH_PURGE_DATA=yes dpkg -P metwatch >/dev/null
-! in test -e /var/lib/metwatch
+there metwatch doctor --config /etc/metwatch/metwatch.toml
+there install -d -o metwatch -g metwatch -m 700 /var/lib/metwatch/store
+there sh -c 'echo patient > /var/lib/metwatch/store/kept'
+there dpkg -i /root/metwatch.deb
+echo "== configuration after an update: $(there grep -c embedded_port /etc/metwatch/metwatch.toml)"
+there dpkg -r metwatch
+echo "== removed: $(there ls /etc/metwatch/metwatch.toml /var/lib/metwatch/store/kept | tr '\n' ' ')"
+gone /usr/bin/metwatch
+there dpkg -P metwatch
+echo "== purged: $(there ls /var/lib/metwatch/store/kept)"
+gone /etc/metwatch
+there dpkg -i /root/metwatch.deb >/dev/null
+there env METWATCH_PURGE_DATA=yes dpkg -P metwatch >/dev/null
+gone /var/lib/metwatch
 echo "== purged with the data"
 "#;
 

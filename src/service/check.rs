@@ -140,11 +140,15 @@ pub(super) fn clock(now_ms: i64) -> Finding {
     Finding::good("the clock is plausible")
 }
 
+/// A folder that is missing is made and taken away again: made by an administrator, it would not belong to the service's user.
 fn folder(what: &str, path: &Path) -> Finding {
+    let missing: Vec<&Path> = path.ancestors().take_while(|p| !p.exists()).collect();
     let probe = path.join(".metwatch-check");
     let tried = std::fs::create_dir_all(path)
         .and_then(|()| std::fs::write(&probe, b""))
         .and_then(|()| std::fs::remove_file(&probe));
+    // What was made is empty; somebody else's file in it keeps it.
+    let _ = missing.iter().try_for_each(std::fs::remove_dir);
     match tried {
         Ok(()) => Finding::good(format!("{what} {} is writable", path.display())),
         Err(e) => Finding::bad(

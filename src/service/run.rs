@@ -161,6 +161,11 @@ impl Service {
             events::tell(&store, &told);
         }
         systemd::starting("the broker and the receiver", Duration::from_secs(60));
+        if let Some(folder) = config.clinical.as_ref().map(|c| &c.drop_directory)
+            && let Err(error) = std::fs::create_dir_all(folder)
+        {
+            tracing::warn!(%error, folder = %folder.display(), "the drop folder is missing and could not be made");
+        }
         let mut alert = config.alert.clone();
         let broker = match &alert.broker {
             Some(broker) => broker.clone(),
