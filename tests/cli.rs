@@ -27,7 +27,10 @@ fn the_commented_example_is_a_configuration() {
     let text = example
         .replace("/var/lib/metwatch", &folder.path().display().to_string())
         .replace("0.0.0.0:11112", "127.0.0.1:0");
-    let text = text.replace("127.0.0.1:8480", "127.0.0.1:0").replace("[alert]", "[alert]\nembedded_port = 0");
+    let text = text
+        .replace("127.0.0.1:8480", "127.0.0.1:0")
+        .replace("127.0.0.1:9480", "127.0.0.1:0")
+        .replace("[alert]", "[alert]\nembedded_port = 0");
     std::fs::write(folder.join("metwatch.toml"), text).unwrap();
     let (code, stdout, stderr) = run(&["check", "--config", &folder.text("metwatch.toml")]);
     assert_eq!(code, 0, "{stdout}{stderr}");

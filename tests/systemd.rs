@@ -71,6 +71,8 @@ fn the_service_tells_systemd_and_stops_within_its_time_with_a_study_in_flight() 
         .stderr(Stdio::null())
         .spawn()
         .unwrap();
+    // Each step of the start says how long it may take, so that a long one is not killed and a hanging one is.
+    assert!(told(&socket, "EXTEND_TIMEOUT_USEC=").contains("STATUS=starting: "));
     told(&socket, "READY=1");
     told(&socket, "WATCHDOG=1");
     wait_for_port(dicom, "the service");

@@ -19,9 +19,11 @@ mod broker;
 mod config;
 mod delivery;
 mod error;
+mod health;
 mod link;
 mod notice;
 pub mod payload;
+mod probe;
 mod session;
 mod station;
 
@@ -30,5 +32,6 @@ pub use config::{BrokerAddress, Config, Identifiers, Name, Tls, topic};
 pub use delivery::{Delivery, Policy, Send, Step};
 pub use error::AlertError;
 pub use notice::Notice;
+pub use probe::probe;
 pub use session::run;
 pub use station::{Acknowledge, BoxName, Received, StationConfig, listen};

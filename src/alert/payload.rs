@@ -8,6 +8,8 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
 
+pub use super::health::{GpuV1, HEALTH_SCHEMA, HealthV1, MachineV1, PolicyV1, RailV1, ReadingV1, WorkV1, ZoneV1};
+
 /// `schema` of an [`AlertV1`].
 pub const ALERT_SCHEMA: &str = "metwatch.alert/1";
 /// `schema` of a [`ResultV1`].
@@ -20,12 +22,13 @@ pub const STATUS_SCHEMA: &str = "metwatch.status/1";
 pub const ACK_SCHEMA: &str = "metwatch.ack/1";
 
 /// JSON Schemas (2020-12) by `schema` name, for receivers.
-pub const SCHEMAS: [(&str, &str); 5] = [
+pub const SCHEMAS: [(&str, &str); 6] = [
     (ALERT_SCHEMA, include_str!("schemas/alert.json")),
     (RESULT_SCHEMA, include_str!("schemas/result.json")),
     (EVENT_SCHEMA, include_str!("schemas/event.json")),
     (STATUS_SCHEMA, include_str!("schemas/status.json")),
     (ACK_SCHEMA, include_str!("schemas/ack.json")),
+    (HEALTH_SCHEMA, include_str!("schemas/health.json")),
 ];
 
 /// Whether clinical values may still change the risk.
@@ -337,7 +340,8 @@ mod tests {
             version: "0.1.0".into(),
         };
         let ack = AckV1 { schema: ACK_SCHEMA.into(), alert_id: "a1".into(), station: "ward 3".into(), at: issued_at };
-        [json!(alert), json!(result), json!(event), json!(status), json!(ack)].into()
+        let health = super::super::health::example();
+        [json!(alert), json!(result), json!(event), json!(status), json!(ack), json!(health)].into()
     }
 
     /// The part of JSON Schema that ours use; panics with the place where the value does not fit.
@@ -354,6 +358,7 @@ mod tests {
                         "number" => value.is_number(),
                         "integer" => value.is_i64() || value.is_u64(),
                         "null" => value.is_null(),
+                        "boolean" => value.is_boolean(),
                         other => panic!("{place}: type {other}"),
                     };
                     assert!(names.iter().any(fits), "{place} is {value}, not {rule}");
@@ -398,12 +403,13 @@ mod tests {
 
     #[test]
     fn examples_survive_a_round_trip() {
-        let [alert, result, event, status, ack] = examples().try_into().expect("five");
+        let [alert, result, event, status, ack, health] = examples().try_into().expect("six");
         assert_eq!(json!(serde_json::from_value::<AlertV1>(alert.clone()).unwrap()), alert);
         assert_eq!(json!(serde_json::from_value::<ResultV1>(result.clone()).unwrap()), result);
         assert_eq!(json!(serde_json::from_value::<EventV1>(event.clone()).unwrap()), event);
         assert_eq!(json!(serde_json::from_value::<StatusV1>(status.clone()).unwrap()), status);
         assert_eq!(json!(serde_json::from_value::<AckV1>(ack.clone()).unwrap()), ack);
+        assert_eq!(json!(serde_json::from_value::<HealthV1>(health.clone()).unwrap()), health);
     }
 
     #[test]

@@ -93,7 +93,7 @@ impl Config {
     }
 }
 
-fn link_options<'a>(config: &'a Config, broker: &'a super::BrokerAddress) -> LinkOptions<'a> {
+pub(super) fn link_options<'a>(config: &'a Config, broker: &'a super::BrokerAddress) -> LinkOptions<'a> {
     let properties = LastWillProperties {
         delay_interval: Some(config.will_delay_s),
         payload_format_indicator: Some(1),

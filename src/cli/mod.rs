@@ -7,7 +7,9 @@ mod analyze;
 mod check;
 mod cohort;
 mod demo;
+mod device;
 mod dicom;
+mod doctor;
 mod export;
 mod extract;
 mod ibsi;
@@ -45,6 +47,10 @@ enum Command {
     Serve(serve::Args),
     /// Says what is wrong with a configuration before the service starts
     Check(check::Args),
+    /// Says what is wrong with the box now, and what to do
+    Doctor(doctor::Args),
+    /// Shows what board this is and what it measures
+    Device(device::Args),
     /// Analyses a CT (DICOM folder, NIfTI or NRRD) without network
     Analyze(analyze::Args),
     /// Says which series of a study would be analysed, and why
@@ -128,6 +134,8 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
         Command::Demo(args) => demo::run(args),
         Command::Serve(args) => serve::run(args),
         Command::Check(args) => check::run(args),
+        Command::Doctor(args) => doctor::run(args),
+        Command::Device(args) => device::run(args),
         Command::Analyze(args) => analyze::run(args),
         Command::Series(args) => series::run(args),
         Command::Segment(args) => segment::run(args),

@@ -1,8 +1,7 @@
 //! `metwatch serve`: the service in the foreground, as systemd runs it.
 
 use super::Failure;
-use crate::service::{Config, Service};
-use sd_notify::NotifyState;
+use crate::service::{Config, Service, systemd};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -19,29 +18,22 @@ pub fn run(args: Args) -> Result<(), Failure> {
     super::log_to_stderr("info");
     let service = Service::start(Config::read(&args.config)?, super::decoder()?)?;
     let console = service.console.map_or(String::new(), |c| format!(", pages on http://{c}/"));
+    let metrics = service.metrics.map_or(String::new(), |m| format!(", metrics on http://{m}/metrics"));
     eprintln!(
-        "metwatch: DICOM on {}, alerts through {}{console} ({})",
+        "metwatch: DICOM on {}, alerts through {}{console}{metrics} ({})",
         service.dicom,
         service.broker,
         crate::DISCLAIMER
     );
-    notify(&[NotifyState::Ready]);
+    systemd::ready();
     super::wait_for_stop(
-        || {
-            if service.is_alive() {
-                notify(&[NotifyState::Watchdog]);
-            }
+        || match service.silent() {
+            None => systemd::alive(),
+            Some(part) => tracing::error!(part, "a part of the service makes no progress: the watchdog is not fed"),
         },
         Duration::from_secs(10),
     );
-    notify(&[NotifyState::Stopping]);
+    systemd::stopping();
     service.stop();
     Ok(())
-}
-
-/// Outside systemd there is nobody to tell.
-fn notify(states: &[NotifyState<'_>]) {
-    if let Err(error) = sd_notify::notify(states) {
-        tracing::warn!(%error, "systemd could not be told");
-    }
 }

@@ -7,8 +7,12 @@ use super::view::{Status, StudySummary};
 /// How often the list is loaded again.
 const REFRESH_S: u32 = 15;
 
-/// The list of studies, complete HTML, in the order given.
-pub fn list_page(studies: &[StudySummary]) -> String {
+/// The list of studies, complete HTML, in the order given. `notices`: what is wrong with the box now.
+pub fn list_page(studies: &[StudySummary], notices: &[String]) -> String {
+    let notices: String = notices
+        .iter()
+        .map(|n| format!("<p class=\"badge attention\" role=\"alert\">{}</p>", Text(capital(n))))
+        .collect();
     let rows: String = studies.iter().map(row).collect();
     let table = if rows.is_empty() {
         "<section class=\"card message\"><h1>No study yet</h1><p>Send a CT series of the abdomen to this box. It appears here while it is being received.</p></section>".to_owned()
@@ -21,7 +25,7 @@ pub fn list_page(studies: &[StudySummary]) -> String {
     let none = count(|s| matches!(s.status, Status::Refused | Status::Failed));
     let body = format!(
         "<div class=\"heading\"><h1>Studies</h1><p class=\"counts\"><span><b>{}</b> in all</span><span><b>{high}</b> high risk</span>\
-         <span><b>{under_way}</b> under way</span><span><b>{none}</b> without a result</span></p></div>{table}",
+         <span><b>{under_way}</b> under way</span><span><b>{none}</b> without a result</span></p></div>{notices}{table}",
         studies.len()
     );
     page("Studies", Some(REFRESH_S), &body)
@@ -89,11 +93,12 @@ mod tests {
         for study in studies.iter_mut().filter(|s| s.status == Status::Refused) {
             (study.group, study.probability) = (Some("high".into()), Some(0.77));
         }
-        let html = list_page(&studies);
+        let html = list_page(&studies, &["the box is <hot>".into()]);
         check_html(&html);
         assert!(html.contains("High risk") && html.contains("href=\"/study/S000041\""));
         assert!(!html.contains("77&#8239;%") && !html.contains("<script"));
         assert!(html.contains("emonstration, not for clinical use"));
-        check_html(&list_page(&[]));
+        assert!(html.contains("The box is &lt;hot&gt;"), "{html}");
+        check_html(&list_page(&[], &[]));
     }
 }

@@ -36,6 +36,8 @@ pub trait Source: Send + Sync + 'static {
     fn list(&self) -> Result<Vec<StudySummary>, String>;
     /// One study; `None` if there is none of this number.
     fn study(&self, number: &str) -> Result<Option<StudyPage>, String>;
+    /// Sentences on what is wrong with the box now; usually none.
+    fn notices(&self) -> Vec<String>;
     /// The bytes of one file of a study. Asked only for names that [`Source::study`] gave.
     fn file(&self, number: &str, name: &str) -> Result<Option<Vec<u8>>, String>;
     /// Writes into the audit that `user` sees something. Nothing is shown if this fails.
@@ -230,9 +232,9 @@ async fn show_list(
     let studies = console.ask(move |c| {
         let studies = c.source.list().map_err(Fault::Source)?;
         c.report(&user.0, Viewed::List)?;
-        Ok(studies)
+        Ok(list_page(&studies, &c.source.notices()))
     });
-    Ok(Html(list_page(&studies.await?)))
+    Ok(Html(studies.await?))
 }
 
 async fn show_study(

@@ -16,6 +16,9 @@ impl Source for Fake {
     fn list(&self) -> Result<Vec<StudySummary>, String> {
         Ok(summaries())
     }
+    fn notices(&self) -> Vec<String> {
+        vec!["the box is too hot".into()]
+    }
     fn study(&self, number: &str) -> Result<Option<StudyPage>, String> {
         Ok([scored_study(), refused_study()].into_iter().find(|s| s.number == number))
     }

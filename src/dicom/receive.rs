@@ -54,6 +54,7 @@ pub fn serve(doors: Vec<Door>, config: Config, sink: Arc<dyn Sink>, stop: Arc<At
     let limit = usize::from(server.config.associations_max) + WAITING_MAX;
     let mut number = 0;
     while !server.is_stopping() {
+        server.sink.waiting();
         let mut idle = true;
         for door in &doors {
             let (socket, peer) = match door.listener.accept() {

@@ -111,6 +111,8 @@ pub struct Recorded {
 
 /// Where objects go. The functions about commitment refuse unless a sink offers it.
 pub trait Sink: Send + Sync {
+    /// The receiver looks for connections: a sign of life, some hundred times a second.
+    fn waiting(&self) {}
     /// Keeps an object. When this returns `Ok`, the object survives SIGKILL and power loss: the sender is told "success" next.
     /// With [`super::Durability::Association`] the latter holds from [`Sink::settle`] on.
     fn store(&self, object: Received) -> Result<(), StoreFailure>;

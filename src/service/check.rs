@@ -36,34 +36,13 @@ impl Finding {
 /// Looks at everything that a start needs.
 pub fn check(config: &Config) -> Vec<Finding> {
     let mut findings = vec![Finding::good(format!("machine: {}", device::survey().summary())), clock(now_ms())];
-    let models = Models::load(config.models.segmenter.as_deref(), config.models.nomogram.as_deref());
-    findings.push(match &models {
-        Ok(m) => {
-            let package = m.segmenter.package();
-            Finding::good(format!(
-                "models: {} {} and {} {}, hashes and golden vectors right ({})",
-                package.id,
-                package.version,
-                m.nomogram.id,
-                m.nomogram.version,
-                crate::DISCLAIMER
-            ))
-        }
+    findings.push(match device::Machine::open(&config.device) {
+        Ok(machine) => Finding::good(format!("board: {}, {}", machine.choice.board.title, machine.choice.why)),
         Err(e) => Finding::bad(e.to_string(), e.code(), e.advice()),
     });
+    findings.push(models(config));
     findings.push(folder("the store's folder", &config.store.directory));
-    if config.store.directory.exists() {
-        findings.push(match store::Store::inspect(&config.store.directory).and_then(|s| s.check()) {
-            Ok(report) if report.is_sound() => Finding::good("the store is sound"),
-            Ok(report) => Finding::bad(
-                format!("the store is damaged: {report:?}"),
-                "store.damaged",
-                "keep a copy of the folder before the service starts",
-            ),
-            Err(e) if e.code() == "store.none" => Finding::good("the store will be made at the first start"),
-            Err(e) => Finding::bad(e.to_string(), e.code(), e.advice()),
-        });
-    }
+    findings.extend(store(&config.store.directory));
     if let Some(results) = &config.store.results_directory {
         findings.push(folder("the results folder", results));
     }
@@ -106,13 +85,51 @@ pub fn check(config: &Config) -> Vec<Finding> {
             verified.as_ref().map_err(|e| e as &dyn Explain).map(|_| ()),
         ));
     }
+    if let Some(metrics) = &config.metrics {
+        findings.push(port("the metrics", metrics.listen));
+    }
     if let Some(clinical) = &config.clinical {
         findings.push(folder("the clinical drop folder", &clinical.drop_directory));
     }
     findings
 }
 
-fn clock(now_ms: i64) -> Finding {
+/// Whether the model packages can be used.
+pub(super) fn models(config: &Config) -> Finding {
+    match Models::load(config.models.segmenter.as_deref(), config.models.nomogram.as_deref()) {
+        Ok(m) => {
+            let package = m.segmenter.package();
+            Finding::good(format!(
+                "models: {} {} and {} {}, hashes and golden vectors right ({})",
+                package.id,
+                package.version,
+                m.nomogram.id,
+                m.nomogram.version,
+                crate::DISCLAIMER
+            ))
+        }
+        Err(e) => Finding::bad(e.to_string(), e.code(), e.advice()),
+    }
+}
+
+/// Whether a store that nobody uses is sound; `None` where there is no folder yet.
+pub(super) fn store(directory: &Path) -> Option<Finding> {
+    if !directory.exists() {
+        return None;
+    }
+    Some(match store::Store::inspect(directory).and_then(|s| s.check()) {
+        Ok(report) if report.is_sound() => Finding::good("the store is sound"),
+        Ok(report) => Finding::bad(
+            format!("the store is damaged: {report:?}"),
+            "store.damaged",
+            "keep a copy of the folder before the service starts",
+        ),
+        Err(e) if e.code() == "store.none" => Finding::good("the store will be made at the first start"),
+        Err(e) => Finding::bad(e.to_string(), e.code(), e.advice()),
+    })
+}
+
+pub(super) fn clock(now_ms: i64) -> Finding {
     if now_ms < CLOCK_MS_MIN {
         return Finding::bad(
             "the clock stands before 2026",
@@ -123,11 +140,15 @@ fn clock(now_ms: i64) -> Finding {
     Finding::good("the clock is plausible")
 }
 
+/// A folder that is missing is made and taken away again: made by an administrator, it would not belong to the service's user.
 fn folder(what: &str, path: &Path) -> Finding {
+    let missing: Vec<&Path> = path.ancestors().take_while(|p| !p.exists()).collect();
     let probe = path.join(".metwatch-check");
     let tried = std::fs::create_dir_all(path)
         .and_then(|()| std::fs::write(&probe, b""))
         .and_then(|()| std::fs::remove_file(&probe));
+    // What was made is empty; somebody else's file in it keeps it.
+    let _ = missing.iter().try_for_each(std::fs::remove_dir);
     match tried {
         Ok(()) => Finding::good(format!("{what} {} is writable", path.display())),
         Err(e) => Finding::bad(

@@ -1,6 +1,6 @@
 //! The configuration: one TOML file, made of each room's own part. Values are checked by their types while parsing.
 
-use crate::{Explain, alert, clinical, console, dicom};
+use crate::{Explain, alert, clinical, console, device, dicom};
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
 
@@ -19,6 +19,11 @@ pub struct Config {
     pub alert: alert::Config,
     /// The web pages; without it there are none.
     pub console: Option<console::Config>,
+    /// The port for Prometheus; without it there is none.
+    pub metrics: Option<console::MetricsConfig>,
+    /// The board and how often it is looked at; without it what is recognized.
+    #[serde(default)]
+    pub device: device::Config,
     /// Laboratory and pathology values; without it only those typed in at the console are known.
     pub clinical: Option<clinical::Config>,
     /// Model packages; without it the demonstration packages of the binary.

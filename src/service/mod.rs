@@ -8,25 +8,36 @@
 #![expect(clippy::disallowed_methods, reason = "top: this room owns threads, clocks and the configuration file")]
 
 pub mod analysis;
+mod certificate;
 mod check;
 mod choice;
 mod config;
+mod counters;
 mod delivery;
+mod doctor;
 mod events;
+mod exposition;
 mod features;
+mod health;
+mod metrics;
 pub mod objects;
 mod packages;
 pub mod plan;
+mod ports;
+mod pulse;
 mod result;
 mod run;
 mod sink;
 mod source;
+pub mod systemd;
 mod worker;
 
 pub use check::{Finding as CheckFinding, check};
 pub use config::{Config, ConfigError, ModelsConfig, StoreConfig};
 pub use delivery::SendV1;
+pub use doctor::{Diagnosis, Severity, doctor};
 pub use features::Features;
+pub use health::machine as machine_payload;
 pub use packages::{PackageReadError, read_package};
 pub use result::{
     AssessmentResult, ContributionResult, PackageRef, RESULT_SCHEMA, RegionResult, Remark, ResultV1, Status,

@@ -4,9 +4,12 @@ use super::Config;
 use super::analysis::{Models, ModelsError};
 use super::delivery::{Reporter, Sender};
 use super::events::{self, Told};
+use super::health::{Shared, Watcher};
 use super::plan::Patience;
+use super::pulse::Pulse;
 use super::sink::{Arrivals, StoreSink};
 use super::source::StoreSource;
+use super::systemd;
 use super::worker::Worker;
 use crate::alert::payload::EventKind;
 use crate::alert::{AlertError, BrokerAddress, EmbeddedBroker, Notice};
@@ -14,16 +17,22 @@ use crate::store::{OpenNotice, Store, StoreError};
 use crate::{Explain, alert, console, device, dicom};
 use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpListener};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
-/// Health is published this often.
-const HEALTH_EVERY: Duration = Duration::from_secs(30);
-/// The worker may be silent this long (one study is a few seconds) before the watchdog is no longer fed.
-const WORKER_SILENT: Duration = Duration::from_secs(300);
+/// Parts of the service may be silent this long before the watchdog is no longer fed. The worker's step between two signs of life is
+/// a few seconds; a sensor or a network file system may hang for a while.
+const SILENT_MAX: [(&str, Duration); 4] = [
+    ("worker", Duration::from_secs(300)),
+    ("receiver", Duration::from_secs(60)),
+    ("watcher", Duration::from_secs(120)),
+    ("network", Duration::from_secs(60)),
+];
+/// The network's runtime shows that it still runs tasks.
+const NETWORK_BEAT: Duration = Duration::from_secs(1);
 
 /// Senders that wait for another node are left behind after this long.
 const SENDERS_GRACE: Duration = Duration::from_secs(3);
@@ -46,6 +55,9 @@ pub enum StartError {
     /// The console's configuration.
     #[error(transparent)]
     Console(#[from] console::ConsoleError),
+    /// The board.
+    #[error(transparent)]
+    Board(#[from] device::BoardError),
     /// An address that cannot be listened on.
     #[error("{what} cannot listen on {address}")]
     Listen {
@@ -69,6 +81,7 @@ impl Explain for StartError {
             Self::Models(e) => e.code(),
             Self::Alert(e) => e.code(),
             Self::Console(e) => e.code(),
+            Self::Board(e) => e.code(),
             Self::Listen { .. } => "service.port-in-use",
             Self::Thread(_) => "service.thread",
         }
@@ -80,6 +93,7 @@ impl Explain for StartError {
             Self::Models(e) => e.advice(),
             Self::Alert(e) => e.advice(),
             Self::Console(e) => e.advice(),
+            Self::Board(e) => e.advice(),
             Self::Listen { .. } => {
                 "stop the other program on that port, or choose another address in the configuration"
             }
@@ -96,12 +110,13 @@ pub struct Service {
     pub broker: BrokerAddress,
     /// Where its pages are, if anywhere.
     pub console: Option<SocketAddr>,
+    /// Where Prometheus asks, if anywhere.
+    pub metrics: Option<SocketAddr>,
     /// Its store: another handle.
     pub store: Store,
     stop: Arc<AtomicBool>,
     stop_async: watch::Sender<bool>,
-    heartbeat: Arc<AtomicU64>,
-    began: Instant,
+    pulses: Vec<Pulse>,
     threads: Vec<JoinHandle<()>>,
     /// Threads that may wait for another node for a minute; what they do is durable at each step.
     senders: Vec<JoinHandle<()>>,
@@ -111,17 +126,22 @@ impl Service {
     /// Starts everything; compressed frames are decoded by `decoder`. Nothing is received before everything that receiving
     /// promises is there.
     pub fn start(config: Config, decoder: dicom::Decoder) -> Result<Service, StartError> {
-        let began = Instant::now();
+        let machine = device::Machine::open(&config.device)?;
         tracing::info!(
             version = env!("CARGO_PKG_VERSION"),
             device = device::survey().summary(),
+            board = machine.choice.board.name,
+            why = machine.choice.why,
             "starting; {}",
             crate::DISCLAIMER
         );
+        systemd::starting("the model packages and their golden vectors", Duration::from_secs(180));
         let models = Arc::new(Models::load(config.models.segmenter.as_deref(), config.models.nomogram.as_deref())?);
         config.console.as_ref().map(console::Config::verify).transpose()?;
         let doors = doors(&config.dicom)?;
         let pages = config.console.as_ref().map(|c| listen("the console", c.listen)).transpose()?;
+        let scraped = config.metrics.as_ref().map(|c| listen("the metrics", c.listen)).transpose()?;
+        systemd::starting("the store, every row once", Duration::from_secs(300));
         let (store, notices) = Store::open(&config.store.directory, super::now_ms())?;
         for notice in notices {
             // Leftovers of a crash are none of the stations' business: nothing in them was acknowledged.
@@ -140,6 +160,12 @@ impl Service {
             };
             events::tell(&store, &told);
         }
+        systemd::starting("the broker and the receiver", Duration::from_secs(60));
+        if let Some(folder) = config.clinical.as_ref().map(|c| &c.drop_directory)
+            && let Err(error) = std::fs::create_dir_all(folder)
+        {
+            tracing::warn!(%error, folder = %folder.display(), "the drop folder is missing and could not be made");
+        }
         let mut alert = config.alert.clone();
         let broker = match &alert.broker {
             Some(broker) => broker.clone(),
@@ -152,7 +178,9 @@ impl Service {
         let senders = config.dicom.send.iter().map(sender).collect::<Result<Vec<_>, _>>()?;
         let stop = Arc::new(AtomicBool::new(false));
         let (stop_async, stopped) = watch::channel(false);
-        let heartbeat = Arc::new(AtomicU64::new(0));
+        let pulses = SILENT_MAX.map(|(part, limit)| Pulse::new(part, limit));
+        let [working, receiving, watching, networking] = pulses.clone();
+        let shared = Arc::new(Shared::new());
         let arrivals = Arc::new(Arrivals::default());
         let address = |l: &TcpListener, asked| l.local_addr().unwrap_or(asked);
         let mut service = Service {
@@ -162,13 +190,27 @@ impl Service {
             store: store.clone(),
             stop: stop.clone(),
             stop_async,
-            heartbeat: heartbeat.clone(),
-            began,
+            metrics: scraped.as_ref().zip(config.metrics.as_ref()).map(|(l, c)| address(l, c.listen)),
+            pulses: pulses.into(),
             threads: Vec::new(),
             senders: Vec::new(),
         };
         let cut_offs =
             models.nomogram.variants.iter().map(|v| (v.name.clone(), [v.intermediate_from, v.high_from])).collect();
+        let (health, hear) = watch::channel(String::new());
+        let watcher = Watcher {
+            machine,
+            store: store.clone(),
+            models: models.clone(),
+            config: config.clone(),
+            shared: shared.clone(),
+            publish: health,
+            pulse: watching,
+        };
+        service.spawn("watcher", {
+            let stop = stop.clone();
+            move || watcher.run(&stop)
+        })?;
         let worker = Worker {
             store: store.clone(),
             models,
@@ -183,14 +225,16 @@ impl Service {
             destinations: config.dicom.send.clone(),
             clinical: config.clinical,
             results_directory: config.store.results_directory.clone(),
-            heartbeat,
+            pulse: working,
+            shared: shared.clone(),
+            slow_pool: None,
             under_way: BTreeMap::new(),
         };
         service.spawn("worker", {
             let stop = stop.clone();
             move || worker.run(&stop)
         })?;
-        let sink = Arc::new(StoreSink::new(store.clone(), arrivals, &config.dicom));
+        let sink = Arc::new(StoreSink::new(store.clone(), arrivals, &config.dicom, receiving));
         for sender in senders {
             let stop = stop.clone();
             service.spawn("sender", move || sender.run(&stop))?;
@@ -211,9 +255,10 @@ impl Service {
                 }
             }
         })?;
-        let source = StoreSource { store: store.clone(), identifiers: alert.identifiers, cut_offs };
-        let web = pages.zip(config.console);
-        service.spawn("network", move || network(alert, store, web, source, stopped))?;
+        let source =
+            StoreSource { store: store.clone(), identifiers: alert.identifiers, shared: shared.clone(), cut_offs };
+        let parts = Parts { alert, store, health: hear, web: pages.zip(config.console), source, scraped, shared };
+        service.spawn("network", move || network(parts, networking, stopped))?;
         tracing::info!(dicom = %service.dicom, broker = %service.broker, "ready");
         Ok(service)
     }
@@ -223,12 +268,14 @@ impl Service {
         Ok(())
     }
 
-    /// Whether every part is at work and the disk keeps what it is given; what the watchdog is fed by.
-    pub fn is_alive(&self) -> bool {
-        let last = Duration::from_millis(self.heartbeat.load(Ordering::Relaxed));
-        self.store.is_sure()
-            && self.threads.iter().chain(&self.senders).all(|t| !t.is_finished())
-            && self.began.elapsed().saturating_sub(last) < WORKER_SILENT
+    /// The first part that ended, made no progress within its time, or is the disk that did not sync; `None` while all is well: what
+    /// the watchdog is fed by.
+    pub fn silent(&self) -> Option<&str> {
+        if !self.store.is_sure() {
+            return Some("store");
+        }
+        let ended = self.threads.iter().chain(&self.senders).find(|t| t.is_finished());
+        ended.map(|t| t.thread().name().unwrap_or("")).or_else(|| self.pulses.iter().find_map(Pulse::overdue))
     }
 
     /// Stops: no new associations, the running step ends, everything is on disk.
@@ -266,23 +313,35 @@ fn listen(what: &'static str, address: SocketAddr) -> Result<TcpListener, StartE
     TcpListener::bind(address).map_err(|source| StartError::Listen { what, address, source })
 }
 
-/// The alert session and the console, on a runtime of their own.
-fn network(
+/// What speaks over the network.
+struct Parts {
     alert: alert::Config,
     store: Store,
+    health: watch::Receiver<String>,
     web: Option<(TcpListener, console::Config)>,
     source: StoreSource,
-    stopped: watch::Receiver<bool>,
-) {
+    scraped: Option<TcpListener>,
+    shared: Arc<Shared>,
+}
+
+/// The alert session, the console and the metrics, on a runtime of their own.
+fn network(parts: Parts, pulse: Pulse, stopped: watch::Receiver<bool>) {
+    let Parts { alert, store, health, web, source, scraped, shared } = parts;
     let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return tracing::error!(%error, "the network runtime could not be started"),
     };
     runtime.block_on(async move {
-        let (health, hear) = watch::channel(String::new());
-        let notices = store.clone();
-        let session =
-            alert::run(alert, Arc::new(store), hear, stopped.clone(), move |notice: &Notice| tell(&notices, notice));
+        let (notices, seen) = (store.clone(), shared.clone());
+        let on_notice = move |notice: &Notice| {
+            match notice {
+                Notice::Connected { .. } => seen.broker_connected.store(true, Ordering::Relaxed),
+                Notice::Down(_) => seen.broker_connected.store(false, Ordering::Relaxed),
+                _ => {}
+            }
+            tell(&notices, notice);
+        };
+        let session = alert::run(alert, Arc::new(store), health, stopped.clone(), on_notice);
         let pages = async {
             if let Some((listener, config)) = web
                 && let Err(error) = console::serve(listener, config, Arc::new(source), stopped.clone()).await
@@ -290,16 +349,22 @@ fn network(
                 tracing::error!(code = error.code(), %error, "the console ended");
             }
         };
-        let healthy = async {
-            let mut stopped = stopped.clone();
-            while !*stopped.borrow() {
-                let device = device::survey();
-                let _ = health
-                    .send(serde_json::json!({ "schema": "metwatch.health/1", "device": device.summary() }).to_string());
-                let _ = tokio::time::timeout(HEALTH_EVERY, stopped.wait_for(|s| *s)).await;
+        let metrics = async {
+            let text = Arc::new(move || shared.metrics.lock().unwrap_or_else(PoisonError::into_inner).clone());
+            if let Some(listener) = scraped
+                && let Err(error) = console::serve_metrics(listener, text, stopped.clone()).await
+            {
+                tracing::error!(code = error.code(), %error, "the metrics ended");
             }
         };
-        let (ended, (), ()) = tokio::join!(session, pages, healthy);
+        let living = async {
+            let mut stopped = stopped.clone();
+            while !*stopped.borrow() {
+                pulse.beat();
+                let _ = tokio::time::timeout(NETWORK_BEAT, stopped.wait_for(|s| *s)).await;
+            }
+        };
+        let (ended, (), (), ()) = tokio::join!(session, pages, metrics, living);
         if let Err(error) = ended {
             tracing::error!(code = error.code(), %error, "the alert session ended");
         }

@@ -2,6 +2,7 @@
 
 use super::delivery;
 use super::events::{self, Told};
+use super::pulse::Pulse;
 use crate::alert::payload::EventKind;
 use crate::dicom::{
     AeTitle, AssociationEnd, CommitReport, CommitRequest, Commitment, Durability, Received, Recorded, Reference,
@@ -83,6 +84,7 @@ pub struct StoreSink {
     staged: Mutex<BTreeMap<u64, Vec<StagedObject>>>,
     /// When the room was measured, and whether there was enough.
     room: Mutex<Option<(Instant, bool)>>,
+    pulse: Pulse,
 }
 
 /// Facts of a header that the row of an object keeps.
@@ -94,9 +96,9 @@ struct FactsV1 {
 
 impl StoreSink {
     /// A sink into a store.
-    pub fn new(store: Store, arrivals: Arc<Arrivals>, config: &dicom::Config) -> Self {
+    pub fn new(store: Store, arrivals: Arc<Arrivals>, config: &dicom::Config, pulse: Pulse) -> Self {
         let (durability, free_mb_min) = (config.durability, config.free_mb_min.into());
-        Self { store, arrivals, durability, free_mb_min, staged: Mutex::default(), room: Mutex::default() }
+        Self { store, arrivals, durability, free_mb_min, staged: Mutex::default(), room: Mutex::default(), pulse }
     }
 
     /// Refuses while the disk is nearly full: the rows still need room for what was promised before, and sled does not recover
@@ -158,6 +160,10 @@ fn failure(error: StoreError) -> StoreFailure {
 }
 
 impl Sink for StoreSink {
+    fn waiting(&self) {
+        self.pulse.beat();
+    }
+
     fn store(&self, object: Received) -> Result<(), StoreFailure> {
         self.check_room()?;
         let h = &object.header;

@@ -2,6 +2,7 @@
 
 use super::delivery::SendV1;
 use super::features::Features;
+use super::health::Shared;
 use super::objects;
 use super::result::{AssessmentResult, PackageRef, Remark, ResultV1, Status};
 use crate::alert::Identifiers;
@@ -12,6 +13,7 @@ use crate::console::{
 use crate::risk::{self, ClinicalValues};
 use crate::store::{AuditNote, OutboxKind, OutboxState, OutboxV1, StateV1, Store, StoreError, StudyV1};
 use crate::volume::Region;
+use std::sync::{Arc, PoisonError};
 
 /// Audit entries on a page, newest first.
 const AUDIT_ROWS_MAX: usize = 50;
@@ -22,6 +24,8 @@ pub struct StoreSource {
     pub store: Store,
     /// Which identifier of the patient the pages show: the one that the site lets out over MQTT.
     pub identifiers: Identifiers,
+    /// What the watcher says about the box.
+    pub shared: Arc<Shared>,
     /// Cut-offs of the nomogram's variants, by name.
     pub cut_offs: Vec<(String, [f64; 2])>,
 }
@@ -197,6 +201,10 @@ impl Source for StoreSource {
     fn study(&self, number: &str) -> Result<Option<StudyPage>, String> {
         let study = self.store.study(number).map_err(told)?;
         study.map(|study| self.page(&study).map_err(told)).transpose()
+    }
+
+    fn notices(&self) -> Vec<String> {
+        self.shared.sentences.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn file(&self, number: &str, name: &str) -> Result<Option<Vec<u8>>, String> {

@@ -2,11 +2,14 @@
 
 use super::analysis::{self, Context, Models};
 use super::choice::NOT_CHOSEN;
+use super::counters::Outcome;
 use super::delivery;
 use super::events::{self, Told};
 use super::features::Features;
+use super::health::Shared;
 use super::objects::{self, Source};
 use super::plan::{Patience, Situation, Stage, Step, is_ready, next_step};
+use super::pulse::Pulse;
 use super::result::{Remark, ResultV1};
 use super::sink::Arrivals;
 use crate::alert::payload::{EventKind, rfc3339};
@@ -23,7 +26,7 @@ use std::ops::Range;
 use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 /// Failures of a step inside a living process before the study is given up.
@@ -61,8 +64,12 @@ pub struct Worker {
     pub clinical: Option<clinical::Config>,
     /// A copy of each study's files under plain names.
     pub results_directory: Option<PathBuf>,
-    /// Milliseconds since the start at which the worker was last alive; fed to the watchdog.
-    pub heartbeat: Arc<AtomicU64>,
+    /// Its sign of life.
+    pub pulse: Pulse,
+    /// What the policy leaves to a study, and what is counted.
+    pub shared: Arc<Shared>,
+    /// Threads for studies while the box is to go slowly.
+    pub slow_pool: Option<rayon::ThreadPool>,
     /// Plans of series that are arriving, by number of objects; and volumes of studies under way.
     pub under_way: BTreeMap<String, UnderWay>,
 }
@@ -128,7 +135,7 @@ impl Worker {
             match self.store.studies() {
                 Ok(studies) => {
                     for study in studies.clone() {
-                        self.heartbeat.store(began.elapsed().as_millis() as u64 + 1, Ordering::Relaxed);
+                        self.pulse.beat();
                         if stop.load(Ordering::Relaxed) {
                             return;
                         }
@@ -137,7 +144,7 @@ impl Worker {
                 }
                 Err(error) => tracing::error!(%error, "the studies could not be read"),
             }
-            self.heartbeat.store(began.elapsed().as_millis() as u64 + 1, Ordering::Relaxed);
+            self.pulse.beat();
             self.arrivals.wait(TICK);
         }
     }
@@ -182,7 +189,7 @@ impl Worker {
                     Err(error) => return tracing::error!(code = error.code(), %error, "a step could not be begun"),
                 };
             }
-            let outcome = std::panic::catch_unwind(AssertUnwindSafe(|| self.perform(&study, all, step)));
+            let outcome = std::panic::catch_unwind(AssertUnwindSafe(|| self.paced(&study, all, step)));
             study = match outcome {
                 Ok(Ok(next)) => next,
                 Ok(Err(Stopped::Rejected { code, sentence, advice })) => {
@@ -236,6 +243,22 @@ impl Worker {
         Ok(clinical.revision > known)
     }
 
+    /// Performs a step with the threads that the policy leaves to it.
+    fn paced(&mut self, study: &StudyV1, all: &[StudyV1], step: Step) -> Result<StudyV1, Stopped> {
+        let threads = self.shared.threads.load(Ordering::Relaxed);
+        if rayon::current_num_threads() <= threads {
+            self.slow_pool = None;
+            return self.perform(study, all, step);
+        }
+        let pool = self.slow_pool.take().filter(|pool| pool.current_num_threads() == threads);
+        let Some(pool) = pool.or_else(|| rayon::ThreadPoolBuilder::new().num_threads(threads).build().ok()) else {
+            return self.perform(study, all, step);
+        };
+        let outcome = pool.install(|| self.perform(study, all, step));
+        self.slow_pool = Some(pool);
+        outcome
+    }
+
     fn perform(&mut self, study: &StudyV1, all: &[StudyV1], step: Step) -> Result<StudyV1, Stopped> {
         let _span = tracing::info_span!("study", number = %study.number).entered();
         match step {
@@ -282,7 +305,8 @@ impl Worker {
             let object = objects.get(index).ok_or_else(|| std::io::Error::other("the series changed"))?;
             self.store.read_spool(&object.file).map_err(std::io::Error::other)
         };
-        let assembled = dicom::assemble_volume(&plan, &self.decoder, &load, &|_, _| ()).map_err(|e| rejected(&e))?;
+        let assembled =
+            dicom::assemble_volume(&plan, &self.decoder, &load, &|_, _| self.pulse.beat()).map_err(|e| rejected(&e))?;
         let under_way = self.under_way.entry(study.number.clone()).or_default();
         under_way.series = Some(analysis::series_gate(&assembled.notes, &assembled.refusals));
         under_way.unmeasured = assembled.unmeasured;
@@ -309,7 +333,7 @@ impl Worker {
         let (plan, volume) = self.volume(study)?;
         let models = self.models.clone();
         let began = Instant::now();
-        let mut segmentation = models.segmenter.segment(&volume, &|_| ()).map_err(|e| rejected(&e))?;
+        let mut segmentation = models.segmenter.segment(&volume, &|_| self.pulse.beat()).map_err(|e| rejected(&e))?;
         let unmeasured = &self.under_way.entry(study.number.clone()).or_default().unmeasured;
         dicom::leave_out(unmeasured, &mut segmentation.labels.labels);
         let segment_ms = ms(began);
@@ -414,6 +438,12 @@ impl Worker {
             self.packages().nomogram
         ));
         let next = self.store.transition(study, &change, &messages, &note, now_ms)?;
+        // A risk that is computed again from stored features is no new analysis.
+        if study.state == StateV1::Measured {
+            let outcome = if result.reasons.is_empty() { Outcome::Analysed } else { Outcome::Refused };
+            let seconds = result.steps_ms.iter().map(|(_, ms)| ms).sum::<f64>() / 1000.0;
+            self.shared.counters.ended(outcome, Some(seconds));
+        }
         self.under_way.remove(&study.number);
         self.copy_results(&next);
         Ok(next)
@@ -518,6 +548,8 @@ impl Worker {
         let change = StudyChange::to(StateV1::Rejected { code, sentence, advice });
         if let Err(error) = self.store.transition(study, &change, message.as_slice(), &note, now_ms) {
             tracing::error!(study = %study.number, %error, "the rejection could not be stored and is tried again");
+        } else {
+            self.shared.counters.ended(Outcome::Refused, None);
         }
         self.under_way.remove(&study.number);
         self.arrivals.forget(&study.series_uid);
@@ -531,6 +563,8 @@ impl Worker {
         let note = AuditNote::new("service", "study.failed").detail(sentence);
         if let Err(error) = self.store.transition(study, &StudyChange::to(state), &[message], &note, now_ms) {
             tracing::error!(study = %study.number, %error, "the failure could not be stored");
+        } else {
+            self.shared.counters.ended(Outcome::Failed, None);
         }
     }
 

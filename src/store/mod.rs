@@ -37,7 +37,7 @@ mod trees;
 pub use audit::AuditReport;
 pub use check::CheckReport;
 pub use error::StoreError;
-pub use open::OpenNotice;
+pub use open::{OpenNotice, is_locked};
 pub use outbox::message_id;
 pub use outbox_files::{OutboxRowV1, OutboxStatusV1, read_outbox, request_retry};
 pub use rows::{

@@ -190,6 +190,12 @@ fn lock(directory: &Path) -> Result<File, StoreError> {
     }
 }
 
+/// Whether another process holds the store: the service, or a command that looks at it.
+pub fn is_locked(directory: &Path) -> bool {
+    let file = File::open(directory.join(LOCK));
+    file.is_ok_and(|file| matches!(file.try_lock(), Err(TryLockError::WouldBlock)))
+}
+
 /// Number of a folder of trees.
 fn generation(path: &Path) -> Option<u32> {
     path.file_name()?.to_str()?.strip_prefix(TREES)?.parse().ok()
