@@ -25,5 +25,6 @@ mod series;
 mod statistics;
 mod store;
 mod systemd;
+mod update;
 mod voxel;
 mod workflow;

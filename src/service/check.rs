@@ -2,6 +2,7 @@
 
 use super::analysis::Models;
 use super::{Config, now_ms};
+use crate::update::{Kind, Slots};
 use crate::{Explain, device, dicom, store};
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
@@ -36,7 +37,7 @@ impl Finding {
 /// Looks at everything that a start needs.
 pub fn check(config: &Config) -> Vec<Finding> {
     let mut findings = vec![Finding::good(format!("machine: {}", device::survey().summary())), clock(now_ms())];
-    let models = Models::load(config.models.segmenter.as_deref(), config.models.nomogram.as_deref());
+    let models = checked_models(config);
     findings.push(match &models {
         Ok(m) => {
             let package = m.segmenter.package();
@@ -49,8 +50,15 @@ pub fn check(config: &Config) -> Vec<Finding> {
                 crate::DISCLAIMER
             ))
         }
+        // No reason not to start: the service leaves an active package that fails for the one before it, and tells it.
+        Err(e) if config.models.slots.is_some() => {
+            Finding::good(format!("an active package fails and will be left when the service starts: {e} ({})", e.code()))
+        }
         Err(e) => Finding::bad(e.to_string(), e.code(), e.advice()),
     });
+    if let Some(slots) = &config.models.slots {
+        findings.push(folder("the folder of the model slots", slots));
+    }
     findings.push(folder("the store's folder", &config.store.directory));
     if config.store.directory.exists() {
         findings.push(match store::Store::inspect(&config.store.directory).and_then(|s| s.check()) {
@@ -110,6 +118,16 @@ pub fn check(config: &Config) -> Vec<Finding> {
         findings.push(folder("the clinical drop folder", &clinical.drop_directory));
     }
     findings
+}
+
+/// The packages that would run, looked at without changing the slots.
+fn checked_models(config: &Config) -> Result<Models, super::analysis::ModelsError> {
+    let Some(directory) = &config.models.slots else {
+        return Models::load(config.models.segmenter.as_deref(), config.models.nomogram.as_deref());
+    };
+    let slots = Slots::new(directory);
+    let [segmenter, nomogram] = [Kind::Segmenter, Kind::Nomogram].map(|kind| slots.active_folder(kind));
+    Models::load(segmenter?.as_deref(), nomogram?.as_deref())
 }
 
 fn clock(now_ms: i64) -> Finding {

@@ -14,6 +14,7 @@ mod config;
 mod delivery;
 mod events;
 mod features;
+mod models;
 pub mod objects;
 mod packages;
 pub mod plan;
@@ -27,7 +28,8 @@ pub use check::{Finding as CheckFinding, check};
 pub use config::{Config, ConfigError, ModelsConfig, StoreConfig};
 pub use delivery::SendV1;
 pub use features::Features;
-pub use packages::{PackageReadError, read_package};
+pub use models::{ActiveModels, this_box};
+pub use packages::{PackageReadError, built_in, read_package};
 pub use result::{
     AssessmentResult, ContributionResult, PackageRef, RESULT_SCHEMA, RegionResult, Remark, ResultV1, Status,
 };

@@ -1,12 +1,13 @@
 //! Starting and stopping: store, packages, broker, receiver, worker, alert session, console.
 
 use super::Config;
-use super::analysis::{Models, ModelsError};
+use super::analysis::ModelsError;
 use super::delivery::{Reporter, Sender};
 use super::events::{self, Told};
+use super::models::ActiveModels;
 use super::plan::Patience;
 use super::sink::{Arrivals, StoreSink};
-use super::source::StoreSource;
+use super::source::{CutOffs, StoreSource};
 use super::worker::Worker;
 use crate::alert::payload::EventKind;
 use crate::alert::{AlertError, BrokerAddress, EmbeddedBroker, Notice};
@@ -14,7 +15,7 @@ use crate::store::{OpenNotice, Store, StoreError};
 use crate::{Explain, alert, console, device, dicom};
 use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpListener};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -118,7 +119,8 @@ impl Service {
             "starting; {}",
             crate::DISCLAIMER
         );
-        let models = Arc::new(Models::load(config.models.segmenter.as_deref(), config.models.nomogram.as_deref())?);
+        let (active, model_news) = ActiveModels::load(&config.models)?;
+        let models = active.models();
         config.console.as_ref().map(console::Config::verify).transpose()?;
         let doors = doors(&config.dicom)?;
         let pages = config.console.as_ref().map(|c| listen("the console", c.listen)).transpose()?;
@@ -140,6 +142,7 @@ impl Service {
             };
             events::tell(&store, &told);
         }
+        model_news.iter().for_each(|news| news.tell(&store));
         let mut alert = config.alert.clone();
         let broker = match &alert.broker {
             Some(broker) => broker.clone(),
@@ -167,11 +170,12 @@ impl Service {
             threads: Vec::new(),
             senders: Vec::new(),
         };
-        let cut_offs =
-            models.nomogram.variants.iter().map(|v| (v.name.clone(), [v.intermediate_from, v.high_from])).collect();
+        let cut_offs = Arc::new(Mutex::new(CutOffs::of(&models.nomogram)));
         let worker = Worker {
             store: store.clone(),
             models,
+            active,
+            cut_offs: cut_offs.clone(),
             arrivals: arrivals.clone(),
             rules: config.series,
             decoder,

@@ -9,9 +9,10 @@ use crate::console::{
     AlertState, AlertView, AssessmentView, AuditRow, Command, Contribution, DeliveryRow, FeatureRow, FileRow,
     PackageRow, RegionRow, Remark as RemarkRow, Source, Status as Shown, StepRow, StudyPage, StudySummary, Viewed,
 };
-use crate::risk::{self, ClinicalValues};
+use crate::risk::{self, ClinicalValues, Nomogram};
 use crate::store::{AuditNote, OutboxKind, OutboxState, OutboxV1, StateV1, Store, StoreError, StudyV1};
 use crate::volume::Region;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Audit entries on a page, newest first.
 const AUDIT_ROWS_MAX: usize = 50;
@@ -22,8 +23,23 @@ pub struct StoreSource {
     pub store: Store,
     /// Which identifier of the patient the pages show: the one that the site lets out over MQTT.
     pub identifiers: Identifiers,
-    /// Cut-offs of the nomogram's variants, by name.
-    pub cut_offs: Vec<(String, [f64; 2])>,
+    /// Cut-offs of the running nomogram.
+    pub cut_offs: Arc<Mutex<CutOffs>>,
+}
+
+/// Cut-offs of a nomogram's variants, by name.
+pub struct CutOffs {
+    /// SHA-256 of the nomogram's manifest: results of another nomogram have other cut-offs.
+    nomogram_sha256: String,
+    variants: Vec<(String, [f64; 2])>,
+}
+
+impl CutOffs {
+    /// Of a nomogram.
+    pub fn of(nomogram: &Nomogram) -> CutOffs {
+        let variants = nomogram.variants.iter().map(|v| (v.name.clone(), [v.intermediate_from, v.high_from])).collect();
+        CutOffs { nomogram_sha256: nomogram.manifest_sha256.clone(), variants }
+    }
 }
 
 impl StoreSource {
@@ -129,7 +145,8 @@ impl StoreSource {
         page.spacing_mm = Some(result.spacing_mm);
         page.reasons = rows(&result.reasons);
         page.notes = rows(&of_gate);
-        page.assessment = result.assessment.map(|a| self.assessment(a, rows(&of_risk)));
+        let nomogram = &result.nomogram;
+        page.assessment = result.assessment.map(|a| self.assessment(a, nomogram, rows(&of_risk)));
         page.regions = result
             .regions
             .into_iter()
@@ -144,7 +161,11 @@ impl StoreSource {
         page.backend = Some(result.backend);
     }
 
-    fn assessment(&self, a: AssessmentResult, notes: Vec<RemarkRow>) -> AssessmentView {
+    fn assessment(&self, a: AssessmentResult, nomogram: &PackageRef, notes: Vec<RemarkRow>) -> AssessmentView {
+        let known = self.cut_offs.lock().unwrap_or_else(PoisonError::into_inner);
+        let of_variant = known.variants.iter().find(|(variant, _)| *variant == a.variant);
+        let cut_offs = of_variant.filter(|_| known.nomogram_sha256 == nomogram.sha256).map(|(_, cuts)| *cuts);
+        drop(known);
         let contributions = a
             .contributions
             .into_iter()
@@ -153,7 +174,7 @@ impl StoreSource {
         AssessmentView {
             probability: a.probability,
             group: a.group,
-            cut_offs: self.cut_offs.iter().find(|(variant, _)| *variant == a.variant).map(|(_, cuts)| *cuts),
+            cut_offs,
             horizon_months: Some(a.horizon_months),
             variant: a.variant,
             certainty: a.certainty,

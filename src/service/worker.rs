@@ -5,10 +5,12 @@ use super::choice::NOT_CHOSEN;
 use super::delivery;
 use super::events::{self, Told};
 use super::features::Features;
+use super::models::ActiveModels;
 use super::objects::{self, Source};
 use super::plan::{Patience, Situation, Stage, Step, is_ready, next_step};
 use super::result::{Remark, ResultV1};
 use super::sink::Arrivals;
+use super::source::CutOffs;
 use crate::alert::payload::{EventKind, rfc3339};
 use crate::alert::{self, Identifiers};
 use crate::dicom::{self, SeriesError, SeriesPlan};
@@ -22,7 +24,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -38,13 +40,19 @@ const POSTPONED_MAX: Duration = Duration::from_secs(300);
 const CLINICAL_EVERY: Duration = Duration::from_secs(1);
 /// The worker looks around at least this often.
 const TICK: Duration = Duration::from_millis(200);
+/// Whether other packages were made active is looked at this often.
+const MODELS_EVERY: Duration = Duration::from_secs(1);
 
 /// The worker's view of the service.
 pub struct Worker {
     /// The store.
     pub store: Store,
-    /// The packages.
+    /// The packages of the running study.
     pub models: Arc<Models>,
+    /// Where they come from, and the next ones.
+    pub active: ActiveModels,
+    /// What the console has to know of the nomogram.
+    pub cut_offs: Arc<Mutex<CutOffs>>,
     /// What is arriving.
     pub arrivals: Arc<Arrivals>,
     /// When a series is complete.
@@ -89,6 +97,10 @@ struct SegmentationV1 {
     gate: GateV1,
     remarks: Vec<Remark>,
     steps_ms: Vec<(String, f64)>,
+    /// The package that made the labels, by its manifest; absent before there were updates.
+    segmenter_sha256: Option<String>,
+    /// The radiomics settings that made the features.
+    settings_sha256: Option<String>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -120,6 +132,7 @@ impl Worker {
     pub fn run(mut self, stop: &AtomicBool) {
         let began = Instant::now();
         let mut clinical_due = Instant::now();
+        let mut models_due = Instant::now();
         while !stop.load(Ordering::Relaxed) {
             if clinical_due <= Instant::now() {
                 self.take_clinical();
@@ -130,7 +143,11 @@ impl Worker {
                     for study in studies.clone() {
                         self.heartbeat.store(began.elapsed().as_millis() as u64 + 1, Ordering::Relaxed);
                         if stop.load(Ordering::Relaxed) {
-                            return;
+                            return self.active.stopped();
+                        }
+                        if models_due <= Instant::now() {
+                            self.take_models();
+                            models_due = Instant::now() + MODELS_EVERY;
                         }
                         self.advance(study, &studies, began.elapsed());
                     }
@@ -138,8 +155,39 @@ impl Worker {
                 Err(error) => tracing::error!(%error, "the studies could not be read"),
             }
             self.heartbeat.store(began.elapsed().as_millis() as u64 + 1, Ordering::Relaxed);
+            if models_due <= Instant::now() {
+                self.take_models();
+                models_due = Instant::now() + MODELS_EVERY;
+            }
             self.arrivals.wait(TICK);
         }
+        self.active.stopped();
+    }
+
+    /// Between two studies: takes the packages that were made active meanwhile, and tells it.
+    fn take_models(&mut self) {
+        let news = self.active.refresh();
+        if news.is_empty() {
+            return;
+        }
+        self.models = self.active.models();
+        *self.cut_offs.lock().unwrap_or_else(PoisonError::into_inner) = CutOffs::of(&self.models.nomogram);
+        news.iter().for_each(|news| news.tell(&self.store));
+    }
+
+    /// A result has one segmenter and one nomogram: labels or features that other packages made are made again.
+    fn made_by_others(&self, study: &StudyV1, kept: &SegmentationV1) -> Option<Result<StudyV1, StoreError>> {
+        let differs = |made: &Option<String>, now: &str| made.as_deref().is_some_and(|made| made != now);
+        let segmenter = analysis::segmenter_ref(&self.models).sha256;
+        let (state, what) = if differs(&kept.segmenter_sha256, &segmenter) {
+            (StateV1::Assembled, "the labels were made by another segmenter")
+        } else if differs(&kept.settings_sha256, &self.models.nomogram.radiomics.sha256) {
+            (StateV1::Segmented, "the features were made for another nomogram")
+        } else {
+            return None;
+        };
+        let note = AuditNote::new("service", "study.made-again").detail(what);
+        Some(self.store.transition(study, &StudyChange::to(state), &[], &note, super::now_ms()))
     }
 
     /// Records that a step begins: a step which ends the process (a codec that aborts, no memory left) is known by its
@@ -328,6 +376,8 @@ impl Worker {
             gate: (&segmentation.gate).into(),
             remarks: Vec::new(),
             steps_ms: under_way.steps_ms.clone(),
+            segmenter_sha256: Some(analysis::segmenter_ref(&models).sha256),
+            settings_sha256: None,
         };
         under_way.volume = Some(volume);
         under_way.labels = Some(segmentation.labels);
@@ -339,13 +389,17 @@ impl Worker {
     }
 
     fn measure(&mut self, study: &StudyV1) -> Result<StudyV1, Stopped> {
+        let mut kept = self.segmentation(study)?;
+        if let Some(again) = self.made_by_others(study, &kept) {
+            return Ok(again?);
+        }
         let labels = self.labels(study)?;
         let (_, volume) = self.volume(study)?;
-        let mut kept = self.segmentation(study)?;
         let began = Instant::now();
         let (features, remarks) = analysis::measure(&volume, &labels, &self.models.settings);
         kept.steps_ms.push(("radiomics".into(), ms(began)));
         kept.remarks = remarks;
+        kept.settings_sha256 = Some(self.models.nomogram.radiomics.sha256.clone());
         tracing::info!(elapsed_ms = ms(began), regions = features.regions.len(), "measured");
         let files = [
             ("features.csv".to_string(), features.to_csv().into_bytes()),
@@ -360,8 +414,11 @@ impl Worker {
 
     fn score(&mut self, study: &StudyV1) -> Result<StudyV1, Stopped> {
         let began = Instant::now();
-        let labels = self.labels(study)?;
         let kept = self.segmentation(study)?;
+        if let Some(again) = self.made_by_others(study, &kept) {
+            return Ok(again?);
+        }
+        let labels = self.labels(study)?;
         let features = Features::from_csv(&self.artifact_text(study, "features.csv")?)
             .ok_or_else(|| Stopped::Store(damaged("features.csv is not a feature table")))?;
         let clinical = self.store.clinical(study.patient_id.as_str())?;
@@ -415,6 +472,7 @@ impl Worker {
         ));
         let next = self.store.transition(study, &change, &messages, &note, now_ms)?;
         self.under_way.remove(&study.number);
+        self.active.proven();
         self.copy_results(&next);
         Ok(next)
     }
