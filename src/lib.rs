@@ -23,6 +23,7 @@ pub mod clinical;
 pub mod console;
 pub mod device;
 pub mod dicom;
+pub mod update;
 // base
 pub mod store;
 // top

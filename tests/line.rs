@@ -103,6 +103,17 @@ pub struct Served {
 
 impl Served {
     pub fn start(name: &str, broker: u16, quiet_s: u32, incomplete_s: u32) -> Served {
+        Served::start_with(name, broker, quiet_s, incomplete_s, |_| String::new())
+    }
+
+    /// The same with more in its configuration.
+    pub fn start_with(
+        name: &str,
+        broker: u16,
+        quiet_s: u32,
+        incomplete_s: u32,
+        more: impl Fn(&Folder) -> String,
+    ) -> Served {
         let (folder, dicom) = (Folder::new(name), free_port());
         let text = format!(
             "[store]\ndirectory = \"{0}\"\nresults_directory = \"{1}\"\n[dicom]\nlisten = \"127.0.0.1:{dicom}\"\nallow = [\"CT1\", \"STORESCU\"]\n\
@@ -113,7 +124,7 @@ impl Served {
             folder.text("clinical")
         );
         std::fs::create_dir_all(folder.join("clinical")).unwrap();
-        std::fs::write(folder.join("metwatch.toml"), text).unwrap();
+        std::fs::write(folder.join("metwatch.toml"), text + &more(&folder)).unwrap();
         let mut served = Served { peer: Peer(spawn(&folder)), dicom, folder };
         served.wait();
         served
@@ -126,6 +137,15 @@ impl Served {
     /// Kills it as the power would, and starts it again.
     pub fn kill_and_restart(&mut self) {
         self.kill();
+        self.peer = Peer(spawn(&self.folder));
+        self.wait();
+    }
+
+    /// Stops it in order (SIGTERM), and starts it again.
+    pub fn stop_and_restart(&mut self) {
+        let id = self.peer.0.id().to_string();
+        assert!(Command::new("kill").args(["-TERM", &id]).status().expect("kill").success());
+        assert!(self.peer.0.wait().expect("a child ends").success());
         self.peer = Peer(spawn(&self.folder));
         self.wait();
     }

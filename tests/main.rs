@@ -29,5 +29,6 @@ mod series;
 mod statistics;
 mod store;
 mod systemd;
+mod update;
 mod voxel;
 mod workflow;

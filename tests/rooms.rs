@@ -19,6 +19,7 @@ const ROWS: &[(&str, &[&str])] = &[
     ("alert", &PURE_AND_STORE),
     ("device", &PURE_AND_STORE),
     ("console", &PURE_AND_STORE),
+    ("update", &PURE_AND_STORE),
     ("service", &["*"]),
     ("cli", &["*"]),
 ];

@@ -38,6 +38,22 @@ fn systemd_finds_nothing_to_say_against_the_unit() {
     assert!(analyze(&["verify"], &copy).1.contains("ProtectHouse"));
 }
 
+#[test]
+fn systemd_finds_nothing_to_say_against_the_update_timer() {
+    let folder = Folder::new("systemd-update");
+    let unit = std::fs::read_to_string("systemd/metwatch-update.service").unwrap();
+    let service = folder.join("metwatch-update.service");
+    std::fs::write(&service, unit.replace("/usr/bin/metwatch", env!("CARGO_BIN_EXE_metwatch"))).unwrap();
+    let timer = folder.join("metwatch-update.timer");
+    std::fs::copy("systemd/metwatch-update.timer", &timer).unwrap();
+    for file in [&service, &timer] {
+        let (fine, said) = analyze(&["verify"], file);
+        assert!(fine && said.is_empty(), "{said}");
+    }
+    let (fine, said) = analyze(&["security", "--offline=true", "--threshold", EXPOSURE_MAX], &service);
+    assert!(fine, "{said}");
+}
+
 /// Messages of the service until one of them holds `what`.
 fn told(socket: &UnixDatagram, what: &str) -> String {
     let mut buffer = [0; 4096];

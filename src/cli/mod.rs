@@ -14,8 +14,10 @@ mod export;
 mod extract;
 mod ibsi;
 mod load;
+mod model;
 mod outbox;
 mod phantom;
+mod repo;
 mod score;
 mod segment;
 mod send;
@@ -23,6 +25,7 @@ mod series;
 mod serve;
 mod station;
 mod study;
+mod update;
 
 use crate::Explain;
 use clap::{Parser, Subcommand};
@@ -77,6 +80,12 @@ enum Command {
     Station(station::Args),
     /// Lists, shows and exports the studies of a store
     Study(study::Args),
+    /// The model packages of this box: list, verify, install, activate, roll back
+    Model(model::Args),
+    /// Newer model packages, from a server or a stick
+    Update(update::Args),
+    /// Makes a repository of model packages for a small site
+    Repo(repo::Args),
     /// Verifies the audit chain of a store
     Audit(study::AuditArgs),
     /// Decodes compressed frames for another process of this program
@@ -150,6 +159,9 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
         Command::Station(args) => station::run(args),
         Command::Study(args) => study::run(args),
         Command::Audit(args) => study::run_audit(args),
+        Command::Model(args) => model::run(args),
+        Command::Update(args) => update::run(args),
+        Command::Repo(args) => repo::run(args),
         Command::DecodeFrames => decode_frames(),
     }
 }

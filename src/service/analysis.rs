@@ -9,7 +9,7 @@ use super::result::{
 use crate::risk::{self, Assessment, ClinicalKey, ClinicalValues, Nomogram, RiskError};
 use crate::segment::{self, Finding, Gate, Package, Segmentation, Segmenter};
 use crate::volume::{self, LabelMap, Region, Volume};
-use crate::{DISCLAIMER, Explain, console, device, dicom, radiomics};
+use crate::{DISCLAIMER, Explain, console, device, dicom, radiomics, update};
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -43,6 +43,9 @@ pub enum ModelsError {
     /// The nomogram's radiomics settings were refused.
     #[error("the radiomics settings of the nomogram package: {0}")]
     Settings(#[from] radiomics::RadiomicsError),
+    /// The slots that say which packages are active.
+    #[error(transparent)]
+    Slots(#[from] update::UpdateError),
 }
 
 impl Explain for ModelsError {
@@ -52,6 +55,7 @@ impl Explain for ModelsError {
             Self::Segmenter(e) => e.code(),
             Self::Nomogram(e) => e.code(),
             Self::Settings(e) => e.code(),
+            Self::Slots(e) => e.code(),
         }
     }
     fn advice(&self) -> &'static str {
@@ -60,6 +64,7 @@ impl Explain for ModelsError {
             Self::Segmenter(e) => e.advice(),
             Self::Nomogram(e) => e.advice(),
             Self::Settings(e) => e.advice(),
+            Self::Slots(e) => e.advice(),
         }
     }
 }
@@ -67,8 +72,11 @@ impl Explain for ModelsError {
 impl Models {
     /// Loads both packages, from folders or from the binary, hashes and golden vectors checked.
     pub fn load(segmenter: Option<&Path>, nomogram: Option<&Path>) -> Result<Models, ModelsError> {
-        let segmenter = load_segmenter(segmenter)?;
-        let nomogram = load_nomogram(nomogram)?;
+        Models::of(load_segmenter(segmenter)?, load_nomogram(nomogram)?)
+    }
+
+    /// Both packages, loaded before.
+    pub fn of(segmenter: Segmenter, nomogram: Nomogram) -> Result<Models, ModelsError> {
         let settings = radiomics::Settings::from_yaml(&nomogram.radiomics.yaml)?;
         let isa = device::survey().instruction_sets.join(" ");
         let backend = format!("tract, CPU, {} ({isa})", segmenter.package().quantization);
@@ -202,7 +210,8 @@ pub fn score(context: Context<'_>, features: &Features) -> ResultV1 {
     }
 }
 
-fn segmenter_ref(models: &Models) -> PackageRef {
+/// The segmenter as results name it.
+pub fn segmenter_ref(models: &Models) -> PackageRef {
     let package = models.segmenter.package();
     PackageRef { id: package.id.clone(), version: package.version.clone(), sha256: package.sha256.clone() }
 }

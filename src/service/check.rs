@@ -2,6 +2,7 @@
 
 use super::analysis::Models;
 use super::{Config, now_ms};
+use crate::update::{Kind, Slots};
 use crate::{Explain, device, dicom, store};
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
@@ -41,6 +42,9 @@ pub fn check(config: &Config) -> Vec<Finding> {
         Err(e) => Finding::bad(e.to_string(), e.code(), e.advice()),
     });
     findings.push(models(config));
+    if let Some(slots) = &config.models.slots {
+        findings.push(folder("the folder of the model slots", slots));
+    }
     findings.push(folder("the store's folder", &config.store.directory));
     findings.extend(store(&config.store.directory));
     if let Some(results) = &config.store.results_directory {
@@ -96,7 +100,7 @@ pub fn check(config: &Config) -> Vec<Finding> {
 
 /// Whether the model packages can be used.
 pub(super) fn models(config: &Config) -> Finding {
-    match Models::load(config.models.segmenter.as_deref(), config.models.nomogram.as_deref()) {
+    match checked_models(config) {
         Ok(m) => {
             let package = m.segmenter.package();
             Finding::good(format!(
@@ -107,6 +111,10 @@ pub(super) fn models(config: &Config) -> Finding {
                 m.nomogram.version,
                 crate::DISCLAIMER
             ))
+        }
+        // No reason not to start: the service leaves an active package that fails for the one before it, and tells it.
+        Err(e) if config.models.slots.is_some() => {
+            Finding::good(format!("an active package fails and will be left when the service starts: {e} ({})", e.code()))
         }
         Err(e) => Finding::bad(e.to_string(), e.code(), e.advice()),
     }
@@ -127,6 +135,16 @@ pub(super) fn store(directory: &Path) -> Option<Finding> {
         Err(e) if e.code() == "store.none" => Finding::good("the store will be made at the first start"),
         Err(e) => Finding::bad(e.to_string(), e.code(), e.advice()),
     })
+}
+
+/// The packages that would run, looked at without changing the slots.
+fn checked_models(config: &Config) -> Result<Models, super::analysis::ModelsError> {
+    let Some(directory) = &config.models.slots else {
+        return Models::load(config.models.segmenter.as_deref(), config.models.nomogram.as_deref());
+    };
+    let slots = Slots::new(directory);
+    let [segmenter, nomogram] = [Kind::Segmenter, Kind::Nomogram].map(|kind| slots.active_folder(kind));
+    Models::load(segmenter?.as_deref(), nomogram?.as_deref())
 }
 
 pub(super) fn clock(now_ms: i64) -> Finding {

@@ -1,6 +1,6 @@
 //! The configuration: one TOML file, made of each room's own part. Values are checked by their types while parsing.
 
-use crate::{Explain, alert, clinical, console, device, dicom};
+use crate::{Explain, alert, clinical, console, device, dicom, update};
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
 
@@ -29,6 +29,9 @@ pub struct Config {
     /// Model packages; without it the demonstration packages of the binary.
     #[serde(default)]
     pub models: ModelsConfig,
+    /// Where newer packages come from.
+    #[serde(default)]
+    pub update: update::Config,
 }
 
 /// Where the service keeps what it promised to keep.
@@ -49,6 +52,9 @@ pub struct ModelsConfig {
     pub segmenter: Option<PathBuf>,
     /// Folder of the nomogram package; without it the demonstration package.
     pub nomogram: Option<PathBuf>,
+    /// Folder of the slots that `metwatch update` and `metwatch model` fill; the active packages run, and the two keys above
+    /// must be absent.
+    pub slots: Option<PathBuf>,
 }
 
 /// Why a configuration was refused.
@@ -96,6 +102,11 @@ impl Config {
 
     /// Parses a configuration; the error names line and key.
     pub fn parse(text: &str) -> Result<Config, String> {
-        toml::from_str(text).map_err(|e| e.to_string())
+        let config: Config = toml::from_str(text).map_err(|e| e.to_string())?;
+        let models = &config.models;
+        if models.slots.is_some() && (models.segmenter.is_some() || models.nomogram.is_some()) {
+            return Err("models.slots says which packages run: remove models.segmenter and models.nomogram".into());
+        }
+        Ok(config)
     }
 }

@@ -62,8 +62,8 @@ pub struct Watcher {
     pub machine: Machine,
     /// The store: its counts, and the disk that counts.
     pub store: Store,
-    /// What computes.
-    pub models: Arc<Models>,
+    /// The packages that run now.
+    pub running: Arc<Mutex<Arc<Models>>>,
     /// The configuration, for its certificates and limits.
     pub config: super::Config,
     /// What others see.
@@ -175,7 +175,8 @@ impl Watcher {
     }
 
     fn health(&self, telemetry: &Telemetry, plan: &Plan, work: WorkV1, running: Duration) -> HealthV1 {
-        let package = self.models.segmenter.package();
+        let models = self.running.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let package = models.segmenter.package();
         HealthV1 {
             schema: HEALTH_SCHEMA.into(),
             issued_at: rfc3339(super::now_ms()),
@@ -191,7 +192,7 @@ impl Watcher {
             work,
             packages: PackagesV1 {
                 segmenter: format!("{} {}", package.id, package.version),
-                nomogram: format!("{} {}", self.models.nomogram.id, self.models.nomogram.version),
+                nomogram: format!("{} {}", models.nomogram.id, models.nomogram.version),
             },
         }
     }

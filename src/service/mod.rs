@@ -20,6 +20,7 @@ mod exposition;
 mod features;
 mod health;
 mod metrics;
+mod models;
 pub mod objects;
 mod packages;
 pub mod plan;
@@ -38,7 +39,8 @@ pub use delivery::SendV1;
 pub use doctor::{Diagnosis, Severity, doctor};
 pub use features::Features;
 pub use health::machine as machine_payload;
-pub use packages::{PackageReadError, read_package};
+pub use models::{ActiveModels, this_box};
+pub use packages::{PackageReadError, built_in, read_package};
 pub use result::{
     AssessmentResult, ContributionResult, PackageRef, RESULT_SCHEMA, RegionResult, Remark, ResultV1, Status,
 };

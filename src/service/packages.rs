@@ -1,18 +1,12 @@
-//! Model packages on disk and in the binary: the demonstration packages travel inside it, so that the box works from the carton.
+//! Model packages in the binary: the demonstration packages travel inside it, so that the box works from the carton.
 
-use crate::Explain;
-use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
-
-/// A package as the pure rooms take it: file name -> bytes.
-pub type Files = BTreeMap<String, Vec<u8>>;
-
-/// A package's files together are refused above this.
-const PACKAGE_BYTES_MAX: u64 = 2 << 30;
+use crate::update::{Files, Identity, Kind};
+pub use crate::update::{PackageReadError, read_package};
+use std::path::Path;
 
 macro_rules! shipped {
     ($folder:literal, $($file:literal),+) => {
-        BTreeMap::from([$(($file.to_string(), include_bytes!(concat!("../../models/", $folder, "/", $file)).to_vec())),+])
+        Files::from([$(($file.to_string(), include_bytes!(concat!("../../models/", $folder, "/", $file)).to_vec())),+])
     };
 }
 
@@ -26,54 +20,11 @@ pub fn shipped_nomogram() -> Files {
     shipped!("nomogram-phantom", "manifest.toml", "golden.json")
 }
 
-/// A package folder that cannot be read.
-#[derive(Debug, thiserror::Error)]
-pub enum PackageReadError {
-    /// The folder or a file in it cannot be read.
-    #[error("reading the model package {}", path.display())]
-    Read {
-        /// Which file or folder.
-        path: PathBuf,
-        /// The system's own words.
-        source: std::io::Error,
-    },
-    /// More bytes than a package may have.
-    #[error("the model package {} is larger than {} GiB", path.display(), PACKAGE_BYTES_MAX >> 30)]
-    TooLarge {
-        /// Which folder.
-        path: PathBuf,
-    },
-}
-
-impl Explain for PackageReadError {
-    fn code(&self) -> &'static str {
-        match self {
-            Self::Read { .. } => "package.read",
-            Self::TooLarge { .. } => "package.too-large",
-        }
-    }
-    fn advice(&self) -> &'static str {
-        "give the folder that holds the package's manifest.toml, readable by the service's user"
-    }
-}
-
-/// Reads the files of a package folder (one level; a package has no folders inside).
-pub fn read_package(folder: &Path) -> Result<Files, PackageReadError> {
-    let read_error = |path: &Path| {
-        let path = path.to_path_buf();
-        move |source| PackageReadError::Read { path, source }
+/// What the package of a kind in the binary says of itself.
+pub fn built_in(kind: Kind) -> Identity {
+    let files = match kind {
+        Kind::Segmenter => shipped_segmenter(),
+        Kind::Nomogram => shipped_nomogram(),
     };
-    let mut files = Files::new();
-    let mut total = 0;
-    for entry in std::fs::read_dir(folder).map_err(read_error(folder))? {
-        let path = entry.map_err(read_error(folder))?.path();
-        let size = std::fs::metadata(&path).map_err(read_error(&path))?.len();
-        total += size;
-        if total > PACKAGE_BYTES_MAX {
-            return Err(PackageReadError::TooLarge { path: folder.into() });
-        }
-        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        files.insert(name, std::fs::read(&path).map_err(read_error(&path))?);
-    }
-    Ok(files)
+    crate::update::identify(&files, Path::new("the program")).expect("the shipped packages are tested to load")
 }

@@ -1,10 +1,11 @@
 //! Starting and stopping: store, packages, broker, receiver, worker, alert session, console.
 
 use super::Config;
-use super::analysis::{Models, ModelsError};
+use super::analysis::ModelsError;
 use super::delivery::{Reporter, Sender};
 use super::events::{self, Told};
 use super::health::{Shared, Watcher};
+use super::models::ActiveModels;
 use super::plan::Patience;
 use super::pulse::Pulse;
 use super::sink::{Arrivals, StoreSink};
@@ -18,7 +19,7 @@ use crate::{Explain, alert, console, device, dicom};
 use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
@@ -136,7 +137,8 @@ impl Service {
             crate::DISCLAIMER
         );
         systemd::starting("the model packages and their golden vectors", Duration::from_secs(180));
-        let models = Arc::new(Models::load(config.models.segmenter.as_deref(), config.models.nomogram.as_deref())?);
+        let (active, model_news) = ActiveModels::load(&config.models)?;
+        let models = active.models();
         config.console.as_ref().map(console::Config::verify).transpose()?;
         let doors = doors(&config.dicom)?;
         let pages = config.console.as_ref().map(|c| listen("the console", c.listen)).transpose()?;
@@ -160,6 +162,7 @@ impl Service {
             };
             events::tell(&store, &told);
         }
+        model_news.iter().for_each(|news| news.tell(&store));
         systemd::starting("the broker and the receiver", Duration::from_secs(60));
         if let Some(folder) = config.clinical.as_ref().map(|c| &c.drop_directory)
             && let Err(error) = std::fs::create_dir_all(folder)
@@ -195,13 +198,12 @@ impl Service {
             threads: Vec::new(),
             senders: Vec::new(),
         };
-        let cut_offs =
-            models.nomogram.variants.iter().map(|v| (v.name.clone(), [v.intermediate_from, v.high_from])).collect();
+        let running = Arc::new(Mutex::new(models.clone()));
         let (health, hear) = watch::channel(String::new());
         let watcher = Watcher {
             machine,
             store: store.clone(),
-            models: models.clone(),
+            running: running.clone(),
             config: config.clone(),
             shared: shared.clone(),
             publish: health,
@@ -214,6 +216,8 @@ impl Service {
         let worker = Worker {
             store: store.clone(),
             models,
+            active,
+            running: running.clone(),
             arrivals: arrivals.clone(),
             rules: config.series,
             decoder,
@@ -256,7 +260,7 @@ impl Service {
             }
         })?;
         let source =
-            StoreSource { store: store.clone(), identifiers: alert.identifiers, shared: shared.clone(), cut_offs };
+            StoreSource { store: store.clone(), identifiers: alert.identifiers, shared: shared.clone(), running };
         let parts = Parts { alert, store, health: hear, web: pages.zip(config.console), source, scraped, shared };
         service.spawn("network", move || network(parts, networking, stopped))?;
         tracing::info!(dicom = %service.dicom, broker = %service.broker, "ready");

@@ -1,5 +1,6 @@
 //! What the console shows, read from the store.
 
+use super::analysis::Models;
 use super::delivery::SendV1;
 use super::features::Features;
 use super::health::Shared;
@@ -13,7 +14,7 @@ use crate::console::{
 use crate::risk::{self, ClinicalValues};
 use crate::store::{AuditNote, OutboxKind, OutboxState, OutboxV1, StateV1, Store, StoreError, StudyV1};
 use crate::volume::Region;
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Audit entries on a page, newest first.
 const AUDIT_ROWS_MAX: usize = 50;
@@ -26,8 +27,8 @@ pub struct StoreSource {
     pub identifiers: Identifiers,
     /// What the watcher says about the box.
     pub shared: Arc<Shared>,
-    /// Cut-offs of the nomogram's variants, by name.
-    pub cut_offs: Vec<(String, [f64; 2])>,
+    /// The packages that run now.
+    pub running: Arc<Mutex<Arc<Models>>>,
 }
 
 impl StoreSource {
@@ -133,7 +134,8 @@ impl StoreSource {
         page.spacing_mm = Some(result.spacing_mm);
         page.reasons = rows(&result.reasons);
         page.notes = rows(&of_gate);
-        page.assessment = result.assessment.map(|a| self.assessment(a, rows(&of_risk)));
+        let nomogram = &result.nomogram;
+        page.assessment = result.assessment.map(|a| self.assessment(a, nomogram, rows(&of_risk)));
         page.regions = result
             .regions
             .into_iter()
@@ -148,7 +150,12 @@ impl StoreSource {
         page.backend = Some(result.backend);
     }
 
-    fn assessment(&self, a: AssessmentResult, notes: Vec<RemarkRow>) -> AssessmentView {
+    fn assessment(&self, a: AssessmentResult, nomogram: &PackageRef, notes: Vec<RemarkRow>) -> AssessmentView {
+        // Results of another nomogram have other cut-offs.
+        let running = self.running.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let known = Some(&running.nomogram).filter(|known| known.manifest_sha256 == nomogram.sha256);
+        let of_variant = known.and_then(|known| known.variants.iter().find(|v| v.name == a.variant));
+        let cut_offs = of_variant.map(|v| [v.intermediate_from, v.high_from]);
         let contributions = a
             .contributions
             .into_iter()
@@ -157,7 +164,7 @@ impl StoreSource {
         AssessmentView {
             probability: a.probability,
             group: a.group,
-            cut_offs: self.cut_offs.iter().find(|(variant, _)| *variant == a.variant).map(|(_, cuts)| *cuts),
+            cut_offs,
             horizon_months: Some(a.horizon_months),
             variant: a.variant,
             certainty: a.certainty,

@@ -7,6 +7,7 @@ use super::delivery;
 use super::events::{self, Told};
 use super::features::Features;
 use super::health::Shared;
+use super::models::ActiveModels;
 use super::objects::{self, Source};
 use super::plan::{Patience, Situation, Stage, Step, is_ready, next_step};
 use super::pulse::Pulse;
@@ -25,8 +26,8 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Failures of a step inside a living process before the study is given up.
@@ -41,13 +42,19 @@ const POSTPONED_MAX: Duration = Duration::from_secs(300);
 const CLINICAL_EVERY: Duration = Duration::from_secs(1);
 /// The worker looks around at least this often.
 const TICK: Duration = Duration::from_millis(200);
+/// Whether other packages were made active is looked at this often.
+const MODELS_EVERY: Duration = Duration::from_secs(1);
 
 /// The worker's view of the service.
 pub struct Worker {
     /// The store.
     pub store: Store,
-    /// The packages.
+    /// The packages of the running study.
     pub models: Arc<Models>,
+    /// Where they come from, and the next ones.
+    pub active: ActiveModels,
+    /// The packages that run now, for the console and the watcher.
+    pub running: Arc<Mutex<Arc<Models>>>,
     /// What is arriving.
     pub arrivals: Arc<Arrivals>,
     /// When a series is complete.
@@ -96,6 +103,10 @@ struct SegmentationV1 {
     gate: GateV1,
     remarks: Vec<Remark>,
     steps_ms: Vec<(String, f64)>,
+    /// The package that made the labels, by its manifest; absent before there were updates.
+    segmenter_sha256: Option<String>,
+    /// The radiomics settings that made the features.
+    settings_sha256: Option<String>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -127,6 +138,7 @@ impl Worker {
     pub fn run(mut self, stop: &AtomicBool) {
         let began = Instant::now();
         let mut clinical_due = Instant::now();
+        let mut models_due = Instant::now();
         while !stop.load(Ordering::Relaxed) {
             if clinical_due <= Instant::now() {
                 self.take_clinical();
@@ -137,7 +149,11 @@ impl Worker {
                     for study in studies.clone() {
                         self.pulse.beat();
                         if stop.load(Ordering::Relaxed) {
-                            return;
+                            return self.active.stopped();
+                        }
+                        if models_due <= Instant::now() {
+                            self.take_models();
+                            models_due = Instant::now() + MODELS_EVERY;
                         }
                         self.advance(study, &studies, began.elapsed());
                     }
@@ -145,8 +161,39 @@ impl Worker {
                 Err(error) => tracing::error!(%error, "the studies could not be read"),
             }
             self.pulse.beat();
+            if models_due <= Instant::now() {
+                self.take_models();
+                models_due = Instant::now() + MODELS_EVERY;
+            }
             self.arrivals.wait(TICK);
         }
+        self.active.stopped();
+    }
+
+    /// Between two studies: takes the packages that were made active meanwhile, and tells it.
+    fn take_models(&mut self) {
+        let news = self.active.refresh();
+        if news.is_empty() {
+            return;
+        }
+        self.models = self.active.models();
+        *self.running.lock().unwrap_or_else(PoisonError::into_inner) = self.models.clone();
+        news.iter().for_each(|news| news.tell(&self.store));
+    }
+
+    /// A result has one segmenter and one nomogram: labels or features that other packages made are made again.
+    fn made_by_others(&self, study: &StudyV1, kept: &SegmentationV1) -> Option<Result<StudyV1, StoreError>> {
+        let differs = |made: &Option<String>, now: &str| made.as_deref().is_some_and(|made| made != now);
+        let segmenter = analysis::segmenter_ref(&self.models).sha256;
+        let (state, what) = if differs(&kept.segmenter_sha256, &segmenter) {
+            (StateV1::Assembled, "the labels were made by another segmenter")
+        } else if differs(&kept.settings_sha256, &self.models.nomogram.radiomics.sha256) {
+            (StateV1::Segmented, "the features were made for another nomogram")
+        } else {
+            return None;
+        };
+        let note = AuditNote::new("service", "study.made-again").detail(what);
+        Some(self.store.transition(study, &StudyChange::to(state), &[], &note, super::now_ms()))
     }
 
     /// Records that a step begins: a step which ends the process (a codec that aborts, no memory left) is known by its
@@ -352,6 +399,8 @@ impl Worker {
             gate: (&segmentation.gate).into(),
             remarks: Vec::new(),
             steps_ms: under_way.steps_ms.clone(),
+            segmenter_sha256: Some(analysis::segmenter_ref(&models).sha256),
+            settings_sha256: None,
         };
         under_way.volume = Some(volume);
         under_way.labels = Some(segmentation.labels);
@@ -363,13 +412,17 @@ impl Worker {
     }
 
     fn measure(&mut self, study: &StudyV1) -> Result<StudyV1, Stopped> {
+        let mut kept = self.segmentation(study)?;
+        if let Some(again) = self.made_by_others(study, &kept) {
+            return Ok(again?);
+        }
         let labels = self.labels(study)?;
         let (_, volume) = self.volume(study)?;
-        let mut kept = self.segmentation(study)?;
         let began = Instant::now();
         let (features, remarks) = analysis::measure(&volume, &labels, &self.models.settings);
         kept.steps_ms.push(("radiomics".into(), ms(began)));
         kept.remarks = remarks;
+        kept.settings_sha256 = Some(self.models.nomogram.radiomics.sha256.clone());
         tracing::info!(elapsed_ms = ms(began), regions = features.regions.len(), "measured");
         let files = [
             ("features.csv".to_string(), features.to_csv().into_bytes()),
@@ -384,8 +437,11 @@ impl Worker {
 
     fn score(&mut self, study: &StudyV1) -> Result<StudyV1, Stopped> {
         let began = Instant::now();
-        let labels = self.labels(study)?;
         let kept = self.segmentation(study)?;
+        if let Some(again) = self.made_by_others(study, &kept) {
+            return Ok(again?);
+        }
+        let labels = self.labels(study)?;
         let features = Features::from_csv(&self.artifact_text(study, "features.csv")?)
             .ok_or_else(|| Stopped::Store(damaged("features.csv is not a feature table")))?;
         let clinical = self.store.clinical(study.patient_id.as_str())?;
@@ -445,6 +501,7 @@ impl Worker {
             self.shared.counters.ended(outcome, Some(seconds));
         }
         self.under_way.remove(&study.number);
+        self.active.proven();
         self.copy_results(&next);
         Ok(next)
     }

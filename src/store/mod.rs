@@ -33,6 +33,7 @@ mod spool;
 mod status;
 mod studies;
 mod trees;
+mod versions;
 
 pub use audit::AuditReport;
 pub use check::CheckReport;
@@ -104,7 +105,7 @@ impl Store {
 }
 
 /// SHA-256 in lower case hex.
-fn sha256_hex(bytes: &[u8]) -> String {
+pub(crate) fn sha256_hex(bytes: &[u8]) -> String {
     use std::fmt::Write;
     Sha256::digest(bytes).iter().fold(String::with_capacity(64), |mut hex, byte| {
         // Writing to a String cannot fail.
