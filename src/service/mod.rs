@@ -24,6 +24,7 @@ pub mod objects;
 mod packages;
 pub mod plan;
 mod ports;
+mod probes;
 mod pulse;
 mod result;
 mod run;
@@ -37,7 +38,7 @@ pub use config::{Config, ConfigError, ModelsConfig, StoreConfig};
 pub use delivery::SendV1;
 pub use doctor::{Diagnosis, Severity, doctor};
 pub use features::Features;
-pub use health::machine as machine_payload;
+pub use health::{machine as machine_payload, postponed};
 pub use packages::{PackageReadError, read_package};
 pub use result::{
     AssessmentResult, ContributionResult, PackageRef, RESULT_SCHEMA, RegionResult, Remark, ResultV1, Status,
