@@ -3,17 +3,16 @@
 
 use super::certificate;
 use super::check::{self, Finding};
+use super::probes::{glibc_version, run, write_speed};
 use super::{Config, health, now_ms, ports};
 use crate::alert::payload::{HealthV1, rfc3339};
 use crate::device::policy::{self, Condition, Plan};
 use crate::device::{Machine, Telemetry};
 use crate::store::{self, OutboxState};
 use crate::{Explain, alert, console};
-use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// A certificate that ends within this time is told.
 const CERTIFICATE_WARN_S: i64 = 30 * 86_400;
@@ -21,8 +20,6 @@ const CERTIFICATE_WARN_S: i64 = 30 * 86_400;
 const HEALTH_LATE_S: i64 = 120;
 /// An alert that no station acknowledged for this long is stuck, s.
 const ALERT_STUCK_S: u64 = 900;
-/// What a disk is asked to write.
-const PROBE_BYTES: usize = 8 << 20;
 /// A disk below this makes a series of 300 slices (158 MB) wait for more than ten seconds.
 const DISK_SLOW_MB_PER_S: f64 = 15.0;
 /// The broker has this long.
@@ -139,6 +136,14 @@ impl Doctor<'_> {
             Some(age) if age < HEALTH_LATE_S + i64::from(self.config.device.sample_s) => {
                 let version = said.as_ref().map_or("", |h| h.version.as_str());
                 self.ok("service", format!("the service (version {version}) runs and spoke {age} s ago"));
+                if let Some(why) = health::postponed(directory) {
+                    self.warn(
+                        "service",
+                        "device.postponed",
+                        format!("self-tests and updates wait: {why}"),
+                        "see below",
+                    );
+                }
             }
             Some(age) => self.bad(
                 "service",
@@ -159,10 +164,8 @@ impl Doctor<'_> {
     fn clock(&mut self) {
         let now = now_ms();
         let finding = check::clock(now);
-        let wrong = finding.trouble.is_some();
-        self.found("clock", finding);
-        if wrong {
-            return;
+        if finding.trouble.is_some() {
+            return self.found("clock", finding);
         }
         let said = health::read(&self.config.store.directory);
         if let Some(ahead) = said.and_then(|h| age_s(&h.issued_at)).filter(|age| *age < -60) {
@@ -261,10 +264,9 @@ impl Doctor<'_> {
     }
 
     fn disk(&mut self) {
-        let directory = self.config.store.directory.clone();
-        if !directory.exists() {
-            return self.ok("disk", format!("{} will be made at the first start", directory.display()));
-        }
+        // Before the first start, the disk that the folder will be on.
+        let wanted = &self.config.store.directory;
+        let directory = wanted.ancestors().find(|p| p.exists()).unwrap_or(Path::new("/")).to_path_buf();
         let stat = match rustix::fs::statvfs(&directory) {
             Ok(stat) => stat,
             Err(error) => {
@@ -287,6 +289,9 @@ impl Doctor<'_> {
         if 0 < stat.f_files && stat.f_favail < stat.f_files / 50 {
             let what = format!("{} of {} inodes free", stat.f_favail, stat.f_files);
             self.bad("disk", "disk.inodes", what, "purge old studies: each slice is a file");
+        }
+        if directory != *wanted {
+            return;
         }
         match write_speed(&directory) {
             Ok((mb_per_s, sync_ms)) => {
@@ -510,7 +515,7 @@ impl Doctor<'_> {
 
     fn libraries(&mut self) {
         self.ok("versions", format!("metwatch {}, {}", env!("CARGO_PKG_VERSION"), std::env::consts::ARCH));
-        let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+        let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_else(|_| "unknown".into());
         let glibc = run("getconf", &["GNU_LIBC_VERSION"]);
         let what = format!("kernel {}, {}", kernel.trim(), glibc.as_deref().unwrap_or("glibc of unknown version"));
         match glibc.as_deref().and_then(glibc_version) {
@@ -549,46 +554,9 @@ fn age_s(rfc3339: &str) -> Option<i64> {
     Some((now_ms() - at.timestamp_millis()) / 1000)
 }
 
-/// Megabytes per second of a large synced write, and milliseconds of a small one.
-fn write_speed(folder: &Path) -> std::io::Result<(f64, f64)> {
-    let path = folder.join(".metwatch-doctor");
-    let bytes = vec![0x5A; PROBE_BYTES];
-    let timed = |bytes: &[u8]| {
-        let began = Instant::now();
-        let mut file = std::fs::File::create(&path)?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        Ok::<f64, std::io::Error>(began.elapsed().as_secs_f64().max(1e-6))
-    };
-    let both = timed(&bytes).and_then(|large| Ok((PROBE_BYTES as f64 / 1e6 / large, timed(&bytes[..512])? * 1000.0)));
-    let removed = std::fs::remove_file(&path);
-    let both = both?;
-    removed?;
-    Ok(both)
-}
-
-/// What a program prints; `None` where it is not there or fails.
-fn run(program: &str, args: &[&str]) -> Option<String> {
-    let output = Command::new(program).args(args).output().ok().filter(|o| o.status.success())?;
-    Some(String::from_utf8_lossy(&output.stdout).trim().to_owned())
-}
-
-/// `glibc 2.36` as numbers.
-fn glibc_version(text: &str) -> Option<(u32, u32)> {
-    let (major, minor) = text.strip_prefix("glibc ")?.split_once('.')?;
-    Some((major.parse().ok()?, minor.split('.').next()?.parse().ok()?))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn versions_are_numbers() {
-        assert_eq!(glibc_version("glibc 2.36"), Some((2, 36)));
-        assert!(glibc_version("glibc 2.9").unwrap() < GLIBC_MIN, "by number, not by text");
-        assert_eq!(glibc_version("musl"), None);
-    }
 
     #[test]
     fn ages_may_be_of_the_future() {

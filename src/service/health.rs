@@ -26,6 +26,8 @@ const FILE: &str = "health.json";
 const LOG_EVERY: Duration = Duration::from_secs(1800);
 /// The store's files are measured and certificates read this often.
 const SLOW_EVERY: Duration = Duration::from_secs(300);
+/// What the service said longer ago is no reason to wait.
+const POSTPONED_MS_MAX: i64 = 2 * 3_600_000;
 /// The thread looks this often whether it shall stop.
 const TICK: Duration = Duration::from_millis(100);
 
@@ -214,6 +216,15 @@ impl Watcher {
 /// The health that the running service wrote last; `None` where there is none or it is of another version.
 pub fn read(store: &Path) -> Option<HealthV1> {
     serde_json::from_slice(&std::fs::read(store.join(FILE)).ok()?).ok()
+}
+
+/// Why self-tests and updates wait, as codes of conditions; `None` where they may run, or no service says anything. For commands
+/// beside the running service.
+pub fn postponed(store: &Path) -> Option<String> {
+    let said = read(store)?;
+    let at = chrono::DateTime::parse_from_rfc3339(&said.issued_at).ok()?;
+    let fresh = super::now_ms() - at.timestamp_millis() < POSTPONED_MS_MAX;
+    (fresh && said.policy.postponed).then(|| said.policy.conditions.join(", "))
 }
 
 fn log(health: &HealthV1) {

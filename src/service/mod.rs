@@ -25,6 +25,7 @@ pub mod objects;
 mod packages;
 pub mod plan;
 mod ports;
+mod probes;
 mod pulse;
 mod result;
 mod run;
@@ -38,7 +39,7 @@ pub use config::{Config, ConfigError, ModelsConfig, StoreConfig};
 pub use delivery::SendV1;
 pub use doctor::{Diagnosis, Severity, doctor};
 pub use features::Features;
-pub use health::machine as machine_payload;
+pub use health::{machine as machine_payload, postponed};
 pub use models::{ActiveModels, this_box};
 pub use packages::{PackageReadError, built_in, read_package};
 pub use result::{
