@@ -256,8 +256,8 @@ fn a_clock_in_1970_and_a_clock_that_was_ahead() {
         let slots = site.0.text("box");
         let from = site.0.text("repo");
         let source: &[&str] = if command[0] == "check" { &["--from", &from] } else { &[] };
-        let output =
-            Command::new("faketime").args(["-f", when]).arg(metwatch().get_program()).arg("update").args(command);
+        let mut output = Command::new("faketime");
+        output.args(["-f", when]).arg(metwatch().get_program()).arg("update").args(command);
         let output = output.args(["--slots", &slots]).args(source).output().expect("tests/run installs faketime");
         let text = |b: &[u8]| String::from_utf8_lossy(b).into_owned();
         if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) }
