@@ -140,7 +140,7 @@ fn random_network(seed: u64) -> (Vec<u8>, Random, Vec<usize>) {
     let full = file.block(&mut random, "input", [n_in, a], &kernel, &vec![1; rank]);
     let down = file.block(&mut random, &full, [a, b], &vec![3; rank], &stride);
     let pooled = file.node(
-        if seed % 2 == 0 { "MaxPool" } else { "AveragePool" },
+        if seed.is_multiple_of(2) { "MaxPool" } else { "AveragePool" },
         &[&full],
         &[("kernel_shape", &stride), ("strides", &stride)],
         &[],

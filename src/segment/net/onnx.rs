@@ -14,7 +14,7 @@ pub fn read(onnx: &[u8], input: &str, output: &str) -> Result<Graph, NetError> {
         .map_err(|e| NetError::Invalid(format!("it is not ONNX: {e:#}")))?;
     let proto = model.graph.ok_or_else(|| NetError::Invalid("it holds no graph".into()))?;
     let mut reader = Reader::default();
-    let shape = proto.input.iter().find(|i| i.name == input).map(|i| input_shape(i)).unwrap_or_default();
+    let shape = proto.input.iter().find(|i| i.name == input).map(input_shape).unwrap_or_default();
     for tensor in &proto.initializer {
         let constant = constant(tensor)?;
         reader.add(&tensor.name, Some(constant));
@@ -141,8 +141,11 @@ impl Reader {
                 attribute.only_int("group", 1)?;
                 attribute.absent("output_shape")?;
                 let window = self.window(&attribute, &node.input[1])?;
-                let rank = self.rank.unwrap_or(3);
-                Ok(Operator::ConvTranspose(window, triple(attribute.ints("output_padding", &vec![0; rank])?, 0)))
+                let extra = attribute.ints("output_padding", &[0, 0, 0])?;
+                if extra.iter().any(|n| *n > 1024) {
+                    return Err(format!("{kind} with output_padding {extra:?}"));
+                }
+                Ok(Operator::ConvTranspose(window, triple(extra, 0)))
             }
             "MaxPool" | "AveragePool" => {
                 attribute.only_int("ceil_mode", 0)?;
@@ -222,8 +225,10 @@ impl Reader {
         let stride = attribute.ints("strides", &vec![1; rank])?;
         let dilation = attribute.ints("dilations", &vec![1; rank])?;
         let pads = attribute.ints("pads", &vec![0; 2 * rank])?;
-        let odd = stride.len() != rank || dilation.len() != rank || pads.len() != 2 * rank;
-        if odd || kernel.iter().chain(&stride).chain(&dilation).any(|n| !(1..=1024).contains(n)) {
+        let fits = stride.len() == rank && dilation.len() == rank && pads.len() == 2 * rank;
+        // A window that lies in the padding as a whole is none.
+        let inside = || (0..2 * rank).all(|k| pads[k] <= dilation[k % rank].saturating_mul(kernel[k % rank]));
+        if !fits || !inside() || kernel.iter().chain(&stride).chain(&dilation).any(|n| !(1..=1024).contains(n)) {
             return Err(format!("{kind} with a kernel, strides, dilations or pads that do not fit together"));
         }
         Ok(Window {

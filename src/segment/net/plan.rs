@@ -7,6 +7,8 @@ use super::sweep::Sweep;
 
 /// More voxels than this along an axis are no image.
 const AXIS_MAX: usize = 1 << 20;
+/// More values than this in one tensor (256 GiB) are a damaged file.
+const VALUES_MAX: usize = 1 << 36;
 
 /// What a program needs to know about one input size.
 pub struct Plan {
@@ -103,15 +105,11 @@ fn layouts(program: &Program, shape_zyx: [usize; 3]) -> Result<Vec<Layout>, NetE
                 *output
             }
         };
-        let [z, y, x] = found[output].shape_zyx;
-        let channels = found[output].channels;
-        if [z, y, x, channels]
-            .iter()
-            .try_fold(1usize, |n, k| n.checked_mul(*k))
-            .is_none_or(|n| n > isize::MAX as usize / 64)
-        {
+        let Layout { shape_zyx: [z, y, x], channels, .. } = found[output];
+        let values = [z, y, x, channels].iter().try_fold(1usize, |n, k| n.checked_mul(*k));
+        if values.is_none_or(|n| n > VALUES_MAX) || [z, y, x].iter().any(|n| *n > AXIS_MAX) {
             return Err(NetError::Shape(format!(
-                "an input of {} voxels needs more memory than there is",
+                "an input of {} voxels needs more memory than any machine has",
                 sizes(shape_zyx)
             )));
         }

@@ -52,7 +52,10 @@ impl Net {
         let plan = self.plan(self.shape_zyx(input.shape())?)?;
         let kept = self.lock().1.take();
         let fits = |memory: &Memory| memory.iter().map(Vec::len).eq(plan.slot_len.iter().copied());
-        let mut memory = kept.filter(fits).unwrap_or_else(|| plan.slot_len.iter().map(|n| vec![0.0; *n]).collect());
+        let mut memory = match kept.filter(fits) {
+            Some(memory) => memory,
+            None => plan.slot_len.iter().map(|n| zeros(*n)).collect::<Result<_, _>>()?,
+        };
         let layout = plan.layouts[self.program.input];
         layout.pack(input, &mut memory[plan.slots[self.program.input]], 0.0, |v| v);
         let mut known: Vec<Moments> = Vec::new();
@@ -127,6 +130,16 @@ impl Net {
     fn lock(&self) -> std::sync::MutexGuard<'_, (Option<Arc<Plan>>, Option<Memory>)> {
         self.last.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Fresh memory, or an error where the system has none.
+fn zeros(n: usize) -> Result<Vec<f32>, NetError> {
+    let mut found = Vec::new();
+    let refused =
+        |_| NetError::Shape(format!("the network needs {} MiB more than there is", (n * size_of::<f32>()) >> 20));
+    found.try_reserve_exact(n).map_err(refused)?;
+    found.resize(n, 0.0);
+    Ok(found)
 }
 
 /// Factors and shifts: as they are, or from the moments.

@@ -167,12 +167,12 @@ fn random_transposed_convolutions_agree_with_the_definition_on_every_instruction
         let mut extra = [0; 3];
         if seed % 3 == 0 {
             // Not only kernel = stride.
-            for a in 0..3 {
+            for (a, extra) in extra.iter_mut().enumerate() {
                 window.kernel[a] = random.number(1, 4);
                 window.stride[a] = random.number(1, 3);
                 window.pad_low[a] = random.number(0, (window.kernel[a] - 1) / 2);
                 window.pad_high[a] = random.number(0, (window.kernel[a] - 1) / 2);
-                extra[a] = random.number(0, window.stride[a] - 1);
+                *extra = random.number(0, window.stride[a] - 1);
             }
         }
         layers.up(0, channels, window.clone(), extra);
