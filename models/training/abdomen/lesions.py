@@ -52,7 +52,7 @@ def sample(seed, torsos, shape, mm, lesion_share=0.85, whole=False):
     """(input (2, z, y, x), classes (z, y, x)); `whole`: also lesion numbers, contrasts and the noise in the liver, for the evaluation."""
     rng = np.random.default_rng(seed)
     anatomy = torsos[rng.integers(len(torsos))]
-    tissue, points = anatomy[rng.integers(len(anatomy))]
+    tissue, *points = anatomy[rng.integers(len(anatomy))]
     tissue, ended = warp(rng, tissue, points, shape, mm, spread_mm=5, near_liver=1.0)
     if whole and int((tissue == T["liver"]).sum()) * mm**3 < 5e5:  # less than half a liter is no liver to count marks on
         return sample([*seed, 1], torsos, shape, mm, lesion_share, whole)

@@ -44,10 +44,10 @@ def rotation(rng, degrees):
     return matrix
 
 
-def warp(rng, tissue, points, shape, mm, strength=1.0, spread_mm=25, near_liver=0.8):
+def warp(rng, tissue, points, shape, mm, strength=1.0, spread_mm=25, near_liver=0.65):
     """The torso's tissues on a bent patch of `shape` voxels of `mm`: (z, y, x) uint8, and the voxels where the torso ends (air).
 
-    `points`: liver voxels of the torso, one of which lies near the patch's middle in most samples. Left and right are never exchanged: the liver has its side.
+    `points`: voxels of the liver and of other organs; one of them lies near the patch's middle in most samples. Left and right are never exchanged: the liver has its side.
     """
     axes = [torch.arange(n, dtype=torch.float32) * mm - (n - 1) * mm / 2 for n in shape]
     p = torch.stack(torch.meshgrid(*axes, indexing="ij"))  # mm from the patch's middle
@@ -57,8 +57,11 @@ def warp(rng, tissue, points, shape, mm, strength=1.0, spread_mm=25, near_liver=
     for knot_mm, sd in ((160, 16), (80, 11), (40, 5), (20, 2)):
         sd = sd * strength * rng.uniform(0.3, 1.2)
         q = q + sd * torch.stack([field(rng, shape, knot_mm / mm) for _ in range(3)])
-    if rng.random() < near_liver:
-        center = points[rng.integers(len(points))] * MM + rng.normal(0, spread_mm, 3)
+    liver, others = points
+    draw = rng.random()
+    if draw < near_liver + 0.7 * (1 - near_liver):
+        chosen = liver if draw < near_liver else others
+        center = chosen[rng.integers(len(chosen))] * MM + rng.normal(0, spread_mm, 3)
     else:
         center = np.array([rng.uniform(0.1, 0.9) * n for n in tissue.shape]) * MM
     # Swelling and shrinking round a point: livers, stomachs and bellies differ most in size.
@@ -239,10 +242,10 @@ def normalize(hu):
 
 
 def sample(seed, torsos, shape, mm):
-    """(input (1, z, y, x), classes (z, y, x)) of one seed; `torsos`: list of anatomies, each a list of (tissue, liver points)."""
+    """(input (1, z, y, x), classes (z, y, x)) of one seed; `torsos`: list of anatomies, each a list of (tissue, liver points, other points)."""
     rng = np.random.default_rng(seed)
     anatomy = torsos[rng.integers(len(torsos))]
-    tissue, points = anatomy[rng.integers(len(anatomy))]
+    tissue, *points = anatomy[rng.integers(len(anatomy))]
     tissue, ended = warp(rng, tissue, points, shape, mm)
     for name in ("gallbladder", "spleen"):
         if rng.random() < 0.12:  # removed by surgery

@@ -17,20 +17,27 @@ from sample import sample
 from tissues import CLASSES, T
 
 # (spacing mm, patch (z, y, x), batch, steps, largest learning rate)
-STAGES = [(8.0, (32, 48, 48), 2, 400, 3e-3), (6.0, (32, 48, 64), 2, 400, 2.5e-3), (4.0, (48, 64, 80), 2, 1200, 2e-3)]
+STAGES = [
+    (8.0, (32, 48, 48), 2, 300, 3e-3),
+    (6.0, (32, 48, 64), 2, 300, 2.5e-3),
+    (4.0, (48, 64, 80), 2, 700, 2e-3),
+    (4.0, (48, 64, 80), 2, 600, 1.5e-3),
+]
 DICE_WEIGHT = {"liver": 3.0}
+OTHERS = ("spleen", "right_kidney", "left_kidney", "colon", "aorta")  # a quarter of the patches lie round one of these
 
 
 def load_torsos(folder, only=None):
-    """Torsos by anatomy: [[(tissue, liver points), ...], ...]."""
+    """Torsos by anatomy: [[(tissue, liver points, points of other organs), ...], ...]."""
     anatomies = {}
     for path in sorted(pathlib.Path(folder).glob("*.npz")):
         name = path.stem.rsplit("-", 1)[0]
         if path.name.endswith(".partial.npz") or only and name not in only:
             continue
         tissue = np.load(path)["tissue"]
-        points = np.argwhere(tissue == T["liver"])
-        anatomies.setdefault(name, []).append((tissue, points[:: max(1, len(points) // 4000)]))
+        liver, others = np.argwhere(tissue == T["liver"]), np.argwhere(np.isin(tissue, [T[organ] for organ in OTHERS]))
+        thin = lambda points: points[:: max(1, len(points) // 4000)]
+        anatomies.setdefault(name, []).append((tissue, thin(liver), thin(others)))
     if not anatomies:
         raise SystemExit(f"no torsos in {folder}: run torso.py")
     return list(anatomies.values())
@@ -113,7 +120,7 @@ def main():
     parser.add_argument("torsos")
     parser.add_argument("run", type=pathlib.Path)
     parser.add_argument("--only", action="append", help="use this anatomy only; may be repeated")
-    parser.add_argument("--steps", help="steps per stage, such as 400,400,1200")
+    parser.add_argument("--steps", help="steps per stage, such as 300,300,700,600")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
