@@ -40,10 +40,13 @@ def card(version, anatomies, training, figures, evaluation):
         text += "\n## On real CT\nBoth stages, int8 weights, on the scan's own grid, lesions counted as liver (`evaluate_real.py`).\n\n" + table(figures, columns) + "\n\n"
         for row in figures:
             section = row.get("largest_section")
-            if section:
-                text += (f"- {row['name']}: largest cross-section {section['pixels']} pixels, mean {section['mean_hu']} HU, slice {section['slice_from_above']} from above; "
-                         f"{len(row['candidates'])} lesion candidates")
-                text += "".join(f"; {c['ml']} mL (slice {c['slice_from_above']:g} from above, probability {c['probability']})" for c in row["candidates"][:12]) + ".\n"
+            if not section:
+                continue
+            text += f"- {row['name']}: largest cross-section {section['pixels']} pixels, mean {section['mean_hu']} HU, slice {section['slice_from_above']} from above; "
+            text += f"{len(row['candidates'])} lesion candidates"
+            for c in row["candidates"][:12]:
+                text += f"; {c['ml']} mL (slice {c['slice_from_above']:g} from above, probability {c['probability']})"
+            text += f". {row.get('note', '')}\n"
         others = [row for row in figures if any(key.startswith("dice_") for key in row)]
         for row in others:
             text += f"- {row['name']}, other organs: " + ", ".join(f"{key[5:]} {value}" for key, value in row.items() if key.startswith("dice_")) + " (Dice).\n"
@@ -62,7 +65,8 @@ def card(version, anatomies, training, figures, evaluation):
                 size, contrast = key[len("recall_"):-len("_noise")].split("_mm_contrast_")
                 name = lambda s: s.replace("_to_1e+09", " and more").replace("_to_200", " and more").replace("_to_", " to ")
                 text += f"| {name(size)} | {name(contrast)} | {value[0] if value[1] else 'none'} | {value[1]} |\n"
-        text += f"\nOver 10 mm together: {evaluation['recall_over_10_mm'][0]} of {evaluation['recall_over_10_mm'][1]} (goal 0.8).\n"
+        text += f"\nLiver Dice on all of them: {evaluation['liver_dice']} (input, a made-up first stage with errors: {evaluation['liver_dice_made_up_first_stage']})."
+        text += f" Lesions over 10 mm together: {evaluation['recall_over_10_mm'][0]} of {evaluation['recall_over_10_mm'][1]} (goal 0.8).\n"
     else:
         text += "No second stage in this package, or not measured.\n"
     return text + LIMITS

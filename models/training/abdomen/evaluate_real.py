@@ -1,6 +1,7 @@
 """Figures and pictures on real CT: python evaluate_real.py PACKAGE CASES.json OUT_DIR [--first-only].
 
-CASES.json: [{"name", "ct": NIfTI file or DICOM folder, "labels": NIfTI or null, "liver": values of the liver, "role": what it was used for}].
+CASES.json: [{"name", "ct": NIfTI file or DICOM folder, "labels": NIfTI or null, "liver": values of the liver, "role": what it was used for,
+"others": {region: values}, "note": for the card}]; the last two may be missing.
 Per case: liver Dice, 95 % Hausdorff and mean surface distance (mm), volume error, other organs' Dice, the largest axial cross-section,
 candidates of lesions; overlays as PNG. Nothing is chosen here: it only measures.
 """
@@ -97,6 +98,8 @@ def main():
         liver = np.isin(labels, (values["liver"], values.get("liver_lesion", 255)))
         row = {"name": case["name"], "role": case["role"], "cpu_seconds_python": round(seconds, 1), "entropy_nats": round(entropy, 3),
                "liver_ml": round(float(liver.sum() * np.prod(spacing) / 1000), 1)}
+        if case.get("note"):
+            row["note"] = case["note"]
         truth = None
         if case.get("labels"):
             labels_true, _ = read_ct(case["labels"])

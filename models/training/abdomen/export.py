@@ -1,4 +1,4 @@
-"""Writes the segmenter package with its card: python export.py PACKAGE --organs RUN/model.pt [--lesions RUN] [--figures figures.json].
+"""Writes the segmenter package with its card: python export.py PACKAGE --organs RUN/model.pt [--lesions RUN] [--figures FILE ...].
 
 Batch norm is folded; weights become int8 per output channel (DequantizeLinear on the weights, f32 arithmetic); logits go out.
 `metwatch model quantize` makes the activations integer as well.
@@ -97,7 +97,10 @@ def write_network(saved, channels, inputs, classes, path, golden_path):
 
 
 def trained(saved):
-    steps = " + ".join(f"{s[3]} steps at {s[0]:g} mm" for s in saved["stages"])
+    """What a run has done, in words."""
+    stage, step = saved["at"]
+    done = [row[3] if k < stage else step if k == stage else 0 for k, row in enumerate(saved["stages"])]
+    steps = " + ".join(f"{n} steps at {row[0]:g} mm" for n, row in zip(done, saved["stages"]) if n)
     return f"{steps}, batch {saved['stages'][0][2]}, seed {saved['seed']}, {saved['seconds'] / 60:.0f} minutes of a shared CPU core"
 
 
@@ -112,7 +115,7 @@ def main():
     parser.add_argument("package", type=pathlib.Path)
     parser.add_argument("--organs", required=True)
     parser.add_argument("--lesions", type=pathlib.Path, help="run folder of lesions.py: model.pt and, if measured, evaluation.json")
-    parser.add_argument("--figures", type=pathlib.Path, help="figures.json of evaluate_real.py")
+    parser.add_argument("--figures", type=pathlib.Path, action="append", default=[], help="figures.json of evaluate_real.py; may be repeated")
     parser.add_argument("--anatomies", default="the SPL Abdominal Atlas and the label map of TotalSegmentator's example_ct")
     parser.add_argument("--version", default="0.1.0")
     arguments = parser.parse_args()
@@ -133,7 +136,7 @@ def main():
             evaluation = json.loads(measured.read_text())
             if evaluation["point"]:
                 plan["lesion_ml_min"], plan["lesion_probability_min"] = evaluation["point"][2:]
-    figures = json.loads(arguments.figures.read_text()) if arguments.figures else None
+    figures = [row for path in arguments.figures for row in json.loads(path.read_text())]
     text = card(arguments.version, arguments.anatomies, training[0].upper() + training[1:] + ".", figures, evaluation)
     (package / "CARD.md").write_text(text)
     files.append("CARD.md")
@@ -155,7 +158,7 @@ def main():
     if arguments.lesions:
         lines += ["", "[refine]", *[f"{key} = {toml(value)}" for key, value in plan.items()]]
     metrics = {}
-    for row in figures or []:
+    for row in figures:
         for key in ("dice", "hd95_mm", "mean_surface_mm", "volume_error"):
             if key in row:
                 metrics[f"liver_{key}_{row['name']}"] = float(row[key])

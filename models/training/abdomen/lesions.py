@@ -72,19 +72,24 @@ def sample(seed, torsos, shape, mm, lesion_share=0.85, whole=False):
 
 
 def evaluate(model, torsos, livers):
-    """Lesions (diameter mm, contrast / noise, overlap with each mark) and marks (mL, probability, true or false) of unseen livers."""
-    rows, marks = [], []
+    """Unseen livers: lesions (diameter, contrast / noise, marks that hit), marks (mL, probability, true or false), liver Dice before and after."""
+    rows, marks, surfaces = [], [], []
     for k in range(livers):
         x, labels, number, contrasts, noise = sample([UNSEEN, k], torsos, WHOLE, PLAN["spacing_mm"][0], whole=True)
         with torch.no_grad():
             p = model(x[None].to(memory_format=torch.channels_last_3d)).softmax(1)[0].numpy()
-        parts, sizes = parts_of(p.argmax(0) == 2)
+        classes = p.argmax(0)
+        dice = lambda mask, truth: float(2 * (mask & truth).sum() / max(1, mask.sum() + truth.sum()))
+        organ = labels.numpy() > 0
+        surfaces.append((dice(x[1].numpy() > 0.5, organ), dice(classes > 0, organ)))
+        parts, sizes = parts_of(classes == 2)
         ids = np.nonzero(sizes)[0]
         number = number.numpy()
         ml = PLAN["spacing_mm"][0] ** 3 / 1000
         for part in ids:
             where = parts == part
-            marks.append({"liver": k, "part": int(part), "ml": sizes[part] * ml, "p": float(p[2][where].mean()), "true": bool((number[where] > 0).mean() >= 0.1)})
+            true = bool((number[where] > 0).mean() >= 0.1)
+            marks.append({"liver": k, "part": int(part), "ml": sizes[part] * ml, "p": float(p[2][where].mean()), "true": true})
         for n, contrast in enumerate(contrasts, 1):
             where = number == n
             count = int(where.sum())
@@ -93,17 +98,19 @@ def evaluate(model, torsos, livers):
             overlap = np.bincount(parts[where], minlength=len(sizes))
             found = [int(part) for part in ids if overlap[part] >= 0.2 * count]
             rows.append({"liver": k, "mm": 2 * (count * ml * 1000 * 0.75 / np.pi) ** (1 / 3), "cnr": abs(contrast) / max(noise, 1), "found": found})
-    return rows, marks
+    return rows, marks, surfaces
 
 
 def operating_point(rows, marks, livers):
     """The (mL, probability) with the most lesions over 10 mm found at no more than one false mark per liver."""
-    best = None
+    best, large = None, [r for r in rows if r["mm"] > 10]
+    if not large:
+        return None
     for ml in (0.1, 0.2, 0.3, 0.5, 0.8, 1.2, 2.0):
         for p in (0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95):
             kept = {(m["liver"], m["part"]) for m in marks if m["ml"] >= ml and m["p"] >= p}
             false = sum(not m["true"] and m["ml"] >= ml and m["p"] >= p for m in marks) / livers
-            recall = np.mean([any((r["liver"], part) in kept for part in r["found"]) for r in rows if r["mm"] > 10])
+            recall = np.mean([any((r["liver"], part) in kept for part in r["found"]) for r in large])
             if false <= 1 and (best is None or recall > best[0]):
                 best = (float(recall), false, ml, p)
     return best
@@ -119,7 +126,7 @@ def table(rows, marks, livers, ml, p):
             name = f"recall_{low}_to_{high}_mm_contrast_{weak:g}_to_{strong:g}_noise"
             out[name] = [round(float(np.mean(inside)), 3) if inside else None, len(inside)]
     over_10 = [hit(r) for r in rows if r["mm"] > 10]
-    out["recall_over_10_mm"] = [round(float(np.mean(over_10)), 3), len(over_10)]
+    out["recall_over_10_mm"] = [round(float(np.mean(over_10)), 3) if over_10 else 0.0, len(over_10)]
     return out
 
 
@@ -140,12 +147,14 @@ def main():
         model.load_state_dict(torch.load(arguments.run / "model.pt")["weights"])
         model.eval()
         half = arguments.evaluate // 2  # the point is chosen on one half and reported on the other
-        rows, marks = evaluate(model, torsos, arguments.evaluate)
+        rows, marks, surfaces = evaluate(model, torsos, arguments.evaluate)
         pick = lambda entries, first: [e for e in entries if (e["liver"] < half) == first]
         point = operating_point(pick(rows, True), pick(marks, True), half)
-        report = {"point": point, "livers": arguments.evaluate - half}
+        before, after = np.mean(surfaces, 0)
+        report = {"point": point, "livers": arguments.evaluate - half, "liver_dice_made_up_first_stage": round(before, 4), "liver_dice": round(after, 4)}
         if point:
             report |= table(pick(rows, False), pick(marks, False), arguments.evaluate - half, point[2], point[3])
+        (arguments.run / "marks.json").write_text(json.dumps({"rows": rows, "marks": marks}) + "\n")  # to choose another point without a new pass
         (arguments.run / "evaluation.json").write_text(json.dumps(report, indent=1) + "\n")
         print(json.dumps(report, indent=1))
         return

@@ -47,7 +47,8 @@ def rotation(rng, degrees):
 def warp(rng, tissue, points, shape, mm, strength=1.0, spread_mm=25, near_liver=0.65):
     """The torso's tissues on a bent patch of `shape` voxels of `mm`: (z, y, x) uint8, and the voxels where the torso ends (air).
 
-    `points`: voxels of the liver and of other organs; one of them lies near the patch's middle in most samples. Left and right are never exchanged: the liver has its side.
+    `points`: voxels of the liver and of other organs; one of them lies near the patch's middle in most samples.
+    Left and right are never exchanged: the liver has its side.
     """
     axes = [torch.arange(n, dtype=torch.float32) * mm - (n - 1) * mm / 2 for n in shape]
     p = torch.stack(torch.meshgrid(*axes, indexing="ij"))  # mm from the patch's middle
