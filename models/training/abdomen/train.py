@@ -23,7 +23,7 @@ STAGES = [
     (4.0, (48, 64, 80), 2, 700, 2e-3),
     (4.0, (48, 64, 80), 2, 600, 1.5e-3),
     (4.0, (48, 64, 80), 2, 160, 1e-3),
-    (4.0, (48, 64, 80), 2, 300, 1e-3),
+    (4.0, (48, 64, 80), 2, 70, 1e-3),
 ]
 DICE_WEIGHT = {"liver": 3.0}
 OTHERS = ("spleen", "right_kidney", "left_kidney", "colon", "aorta")  # a quarter of the patches lie round one of these
@@ -122,7 +122,7 @@ def main():
     parser.add_argument("torsos")
     parser.add_argument("run", type=pathlib.Path)
     parser.add_argument("--only", action="append", help="use this anatomy only; may be repeated")
-    parser.add_argument("--steps", help="steps per stage, such as 300,300,700,600,160,300")
+    parser.add_argument("--steps", help="steps per stage, such as 300,300,700,600,160,70")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
