@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # Makes models/segmenter-phantom from nothing but this repository: data, training, export, evaluation, manifest.
-#   bash models/training/train_segmenter.sh [WORK_DIR]      needs `cargo build --release` done before; see README.md for minutes
+#   bash models/training/phantom/train_segmenter.sh [WORK_DIR]      needs `cargo build --release` done before; see README.md for minutes
 # Interrupted runs go on: cases and finished stages in WORK_DIR are kept.
 set -euo pipefail
 here="$(cd "$(dirname "$0")" && pwd)"
-root="$here/../.."
+root="$here/../../.."
 work="$(mkdir -p "${1:-$root/out/training}" && cd "${1:-$root/out/training}" && pwd)"
 metwatch="${METWATCH:-$root/target/release/metwatch}"
 package="$root/models/segmenter-phantom"
@@ -12,7 +12,7 @@ package="$root/models/segmenter-phantom"
 
 if [ ! -x "$work/venv/bin/python" ]; then
   python3 -m venv "$work/venv"
-  "$work/venv/bin/pip" install -q --disable-pip-version-check -r "$here/requirements.txt"
+  "$work/venv/bin/pip" install -q --disable-pip-version-check -r "$here/../requirements.txt"
 fi
 python="$work/venv/bin/python"
 cd "$here"

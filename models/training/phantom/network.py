@@ -1,4 +1,4 @@
-"""The 3-D U-Net of ../../../shared/design/segmentation.md section 4, one level less: channels 8-24-48-80, logits out."""
+"""The 3-D U-Net of ../../../../shared/design/segmentation.md section 4, one level less: channels 8-24-48-80, logits out."""
 import torch
 from torch import nn
 
