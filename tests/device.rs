@@ -179,6 +179,11 @@ sys.exit('a wrong message fits')";
     assert!(calm["metwatch_disk_free_bytes"].as_f64().unwrap() > 0.0);
     assert!(!get(it.console, "/").contains("too hot"));
 
+    let config = it.folder.text("metwatch.toml");
+    let timer = || run(&["update", "apply", "--timer", "--config", &config]);
+    let (code, _, err) = timer();
+    assert!(code == 1 && err.contains("update.url"), "it tries, and has no address: {err}");
+
     junction(&it.folder, 97_250);
     let event = heard.event("device.too-hot");
     assert_eq!((event["kind"].as_str(), event["schema"].as_str()), (Some("degraded"), Some("metwatch.event/1")));
@@ -196,6 +201,9 @@ sys.exit('a wrong message fits')";
     for expected in ["device.too-hot", "device.postponed"] {
         assert!(code == 0 && codes(&json).iter().any(|c| c == expected), "a warning: {json}");
     }
+
+    let (code, _, err) = timer();
+    assert!(code == 0 && err.contains("put off") && err.contains("device.too-hot"), "{err}");
 
     junction(&it.folder, 60_000);
     let event = heard.event("device.cooled");

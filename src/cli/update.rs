@@ -2,7 +2,7 @@
 
 use super::Failure;
 use super::model::{Place, Where, actor, now_ms};
-use crate::service::built_in;
+use crate::service::{built_in, postponed};
 use crate::update::{self, Checked, Journal, Kind, Offer, Setup, Slots, Trust, UpdateError, Verdict, time};
 use serde_json::json;
 use std::path::PathBuf;
@@ -81,7 +81,7 @@ struct Origin {
 
 impl Origin {
     fn setup(self) -> Result<(Setup, bool), Failure> {
-        let Place { directory, this, update } = self.place.place()?;
+        let Place { directory, this, update, .. } = self.place.place()?;
         let repository = match (self.from, self.repo.or(update.url)) {
             (Some(folder), _) => {
                 let wrong = |e: String| UpdateError::Setting { what: format!("the folder {}: {e}", folder.display()) };
@@ -124,6 +124,11 @@ pub fn run(args: Args) -> Result<(), Failure> {
             Ok(())
         }
         Command::Apply { from, stage, timer, json } => {
+            // A person who applies knows why; the timer waits until the box is well.
+            if timer && let Some(why) = from.place.place()?.store.as_deref().and_then(postponed) {
+                eprintln!("metwatch: updates are put off while the box is not well ({why}); the timer looks again");
+                return Ok(());
+            }
             let (setup, automatic) = from.setup()?;
             let activate = !stage && (!timer || automatic);
             apply(&setup, activate, json)

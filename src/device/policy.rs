@@ -214,7 +214,8 @@ mod tests {
     #[test]
     fn a_table_of_temperatures() {
         use Condition::TooHot;
-        let cases: [(&str, &[f64], &[(usize, Condition, bool)]); 7] = [
+        type Told = (usize, Condition, bool);
+        let cases: [(&str, &[f64], &[Told]); 7] = [
             ("well", &[50.0, 60.0, 91.9, 91.9], &[]),
             ("one hot moment is no news", &[95.0, 91.0, 95.0, 91.0], &[]),
             ("two in a row are; the limit itself counts", &[92.0, 92.0, 92.0], &[(2, TooHot, true)]),

@@ -70,6 +70,8 @@ pub struct Place {
     pub this: ThisBox,
     /// Where updates come from.
     pub update: update::Config,
+    /// The service's store, where there is a configuration.
+    pub store: Option<PathBuf>,
 }
 
 impl Where {
@@ -78,11 +80,12 @@ impl Where {
         let usual = Path::new(CONFIG);
         let named = self.config.as_deref().or_else(|| (self.slots.is_none() && usual.exists()).then_some(usual));
         let config = named.map(Config::read).transpose()?;
+        let store = config.as_ref().map(|c| c.store.directory.clone());
         let (slots, update, mut device) = config.map(|c| (c.models.slots, c.update, c.device)).unwrap_or_default();
         let directory = self.slots.clone().or(slots).unwrap_or_else(|| DIRECTORY.into());
         device.board = self.board.clone().or(device.board);
         let this = this_box(&device)?;
-        Ok(Place { directory, this, update })
+        Ok(Place { directory, this, update, store })
     }
 }
 
