@@ -428,7 +428,7 @@ mod tests {
 
     fn scheme() -> LabelScheme {
         let entry = |(value, region): (u8, Region)| (value, region, String::new());
-        LabelScheme { entries: [1, 2, 3, 4].into_iter().zip(Region::ALL).map(entry).collect() }
+        LabelScheme { entries: [1, 2, 3, 4].into_iter().zip(Region::TARGETS).map(entry).collect() }
     }
 
     /// A box of a liver at the patient's right front, toward the head, on a grid with the given direction.

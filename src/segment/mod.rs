@@ -10,10 +10,12 @@ pub mod gate;
 mod network;
 mod package;
 mod postprocess;
+mod refine;
 mod resample;
 
 pub use gate::{Finding, Gate, Limits, Measures};
 pub use package::{Package, Plan};
+pub use refine::{Candidate, Refine};
 pub use resample::Grid;
 
 use crate::Explain;
@@ -103,6 +105,7 @@ impl Explain for SegmentError {
 pub struct Segmenter {
     package: Package,
     engine: engine::Engine,
+    refine: Option<engine::Engine>,
 }
 
 /// Labels and what belongs to them.
@@ -114,13 +117,16 @@ pub struct Segmentation {
     pub measures: Measures,
     /// What the gate says.
     pub gate: Gate,
+    /// Lesions that the second network marked for review, largest first; empty without one.
+    pub lesions: Vec<Candidate>,
 }
 
 impl Segmenter {
     /// Loads the network of a package and checks its golden vectors on this machine.
     pub fn load(package: Package) -> Result<Segmenter, SegmentError> {
         let engine = engine::Engine::load(&package)?;
-        Ok(Segmenter { package, engine })
+        let refine = package.refine.as_ref().map(engine::Engine::load_refine).transpose()?;
+        Ok(Segmenter { package, engine, refine })
     }
 
     /// The package it was loaded from.
@@ -145,35 +151,51 @@ impl Segmenter {
         let between_share = gate::between_share(&input);
         input.mapv_inplace(|hu| (hu.clamp(plan.clip_hu[0], plan.clip_hu[1]) - plan.center_hu) / plan.scale_hu);
         progress(0.2);
-        let mut probabilities = self.engine.logits(input, plan.pad_multiple)?;
-        if probabilities.dim().0 != self.package.scheme.entries.len() + 1 {
-            return Err(SegmentError::Shape);
-        }
+        let mut probabilities = self.engine.logits(input.insert_axis(Axis(0)), plan.pad_multiple)?;
+        self.check_classes(probabilities.dim().0)?;
         engine::softmax(&mut probabilities);
         progress(0.8);
-        let (_, n_z, n_y, n_x) = probabilities.dim();
-        let mut classes = Array3::from_shape_fn((n_z, n_y, n_x), |(z, y, x)| {
-            let at = |c: &usize| probabilities[[*c, z, y, x]];
-            (0..probabilities.dim().0).fold(0, |best, c| if at(&c) > at(&best) { c } else { best }) as u8
-        });
+        let mut classes = engine::arg_max(&probabilities);
         let scheme = &self.package.scheme;
-        let class = |region| scheme.value_of(region);
+        // Labels beyond the first network's classes are the second's alone.
+        let n_classes = probabilities.dim().0;
+        let class = |region| scheme.value_of(region).filter(|value| usize::from(*value) < n_classes);
         let organ = [class(Region::Liver), class(Region::LiverLesion)];
+        let tumor = class(Region::ColorectalTumor);
         let voxel_mm3 = grid.geometry.voxel_mm3();
         let cleaned = postprocess::clean(
             &mut classes,
             &mut probabilities,
             voxel_mm3,
-            [organ[0], organ[1], class(Region::ColorectalTumor)],
+            [organ[0], organ[1], tumor],
+            postprocess::Least::default(),
         );
         let entropy = mean_entropy(&classes, &probabilities, organ);
         let on_grid = gate::OnGrid { entropy, fragments: cleaned.fragments, between_share };
         let labels = grid.labels_on(&volume.geometry, &probabilities);
-        let labels = LabelMap { labels, geometry: volume.geometry.clone(), scheme: scheme.clone() };
+        let mut labels = LabelMap { labels, geometry: volume.geometry.clone(), scheme: scheme.clone() };
+        let mut lesions = Vec::new();
+        if let (Some(refine), Some(engine)) = (&self.package.refine, &self.refine) {
+            let mut liver = Array3::zeros(classes.dim());
+            for class in organ.into_iter().flatten() {
+                liver += &probabilities.index_axis(Axis(0), usize::from(class));
+            }
+            let first = refine::FirstStage { grid: &grid, liver };
+            lesions = refine.apply(engine, volume, &first, &mut labels)?;
+        }
         let measures = gate::measure(volume, &labels, on_grid);
         let gate = gate::judge(&measures, &self.package.limits);
         progress(1.0);
-        Ok(Segmentation { labels, measures, gate })
+        Ok(Segmentation { labels, measures, gate, lesions })
+    }
+
+    /// The first network has a class per label, but for labels that only the second gives.
+    fn check_classes(&self, n_classes: usize) -> Result<(), SegmentError> {
+        let entries = &self.package.scheme.entries;
+        let of_second = |value: &u8| self.package.refine.as_ref().is_some_and(|refine| refine.classes.contains(value));
+        let fits = (2..=entries.len() + 1).contains(&n_classes)
+            && entries.iter().skip(n_classes - 1).all(|(value, ..)| of_second(value));
+        if fits { Ok(()) } else { Err(SegmentError::Shape) }
     }
 }
 

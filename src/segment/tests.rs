@@ -118,7 +118,7 @@ fn manifests_with_odd_values_are_refused() {
         ("pad_multiple = 8", "pad_multiple = 8\nunknown = 1"),
         ("value = 2", "value = 3"),
         ("region = \"liver_lesion\"", "region = \"liver\""),
-        ("region = \"colon\"", "region = \"spleen\""),
+        ("region = \"colon\"", "region = \"colonn\""),
         ("entropy_refuse_over = 0.6", "entropy_refuse_over = nan"),
         ("entropy_refuse_over = 0.6", "entropy_refuse_over = 0.1"),
         ("cut_note_over = 0.02\n", ""),

@@ -7,6 +7,7 @@
 //! **Invariant:** this room knows no file, socket or clock; codecs here take and return bytes.
 
 mod codec;
+mod distance;
 mod geometry;
 mod image;
 mod labels;
@@ -14,6 +15,7 @@ mod nifti;
 mod nrrd;
 
 pub use codec::{CodecError, VOXELS_MAX, decode_channel, decode_image};
+pub use distance::squared_distance_mm2;
 pub use geometry::{Geometry, GeometryError};
 pub(crate) use image::for_voxels;
 pub use image::{Image, Scalar, Voxels};
