@@ -13,8 +13,8 @@ mod postprocess;
 mod refine;
 mod resample;
 
-pub use gate::{Finding, Gate, Limits, Measures};
-pub use package::{Package, Plan};
+pub use gate::{Certainty, Finding, Gate, Limits, Measures, Phase};
+pub use package::{Package, Plan, SelfTest};
 pub use refine::{Candidate, Refine};
 pub use resample::Grid;
 
@@ -147,14 +147,12 @@ impl Segmenter {
         if grid.n_voxels() > engine::GRID_VOXELS_MAX {
             return Err(SegmentError::TooLarge { voxels: grid.n_voxels() });
         }
-        let mut input = grid.sample(volume);
-        let between_share = gate::between_share(&input);
-        input.mapv_inplace(|hu| (hu.clamp(plan.clip_hu[0], plan.clip_hu[1]) - plan.center_hu) / plan.scale_hu);
-        progress(0.2);
-        let mut probabilities = self.engine.logits(input.insert_axis(Axis(0)), plan.pad_multiple)?;
+        let hu = grid.sample(volume);
+        progress(0.1);
+        let mut probabilities = self.engine.logits(scaled(&hu, plan), plan.pad_multiple)?;
         self.check_classes(probabilities.dim().0)?;
         engine::softmax(&mut probabilities);
-        progress(0.8);
+        progress(0.5);
         let mut classes = engine::arg_max(&probabilities);
         let scheme = &self.package.scheme;
         // Labels beyond the first network's classes are the second's alone.
@@ -163,6 +161,8 @@ impl Segmenter {
         let organ = [class(Region::Liver), class(Region::LiverLesion)];
         let tumor = class(Region::ColorectalTumor);
         let voxel_mm3 = grid.geometry.voxel_mm3();
+        let certainty = self.certainty(&hu, &classes, &probabilities)?;
+        progress(0.7);
         let cleaned = postprocess::clean(
             &mut classes,
             &mut probabilities,
@@ -170,8 +170,15 @@ impl Segmenter {
             [organ[0], organ[1], tumor],
             postprocess::Least::default(),
         );
-        let entropy = mean_entropy(&classes, &probabilities, organ);
-        let on_grid = gate::OnGrid { entropy, fragments: cleaned.fragments, between_share };
+        let entropy = mean_entropy(&classes, &probabilities, &values(&organ));
+        let liver = classes.mapv(|class| class != 0 && organ.contains(&Some(class)));
+        let on_grid = gate::OnGrid {
+            entropy,
+            fragments: cleaned.fragments,
+            between_share: gate::between_share(&hu),
+            image: gate::image(&hu, &liver, &grid),
+            certainty,
+        };
         let labels = grid.labels_on(&volume.geometry, &probabilities);
         let mut labels = LabelMap { labels, geometry: volume.geometry.clone(), scheme: scheme.clone() };
         let mut lesions = Vec::new();
@@ -184,9 +191,75 @@ impl Segmenter {
             lesions = refine.apply(engine, volume, &first, &mut labels)?;
         }
         let measures = gate::measure(volume, &labels, on_grid);
-        let gate = gate::judge(&measures, &self.package.limits);
+        let mut gate = gate::judge(&measures, &self.package.limits);
+        gate.notes.extend(self.for_review(&labels, &lesions));
         progress(1.0);
         Ok(Segmentation { labels, measures, gate, lesions })
+    }
+
+    /// Judges labels that did not come from the network: the image and the anatomy, not how sure the network is.
+    pub fn judge_labels(&self, volume: &Volume, labels: LabelMap) -> Result<Segmentation, SegmentError> {
+        check(volume)?;
+        let plan = &self.package.plan;
+        let grid = Grid::over(&volume.geometry, plan.spacing_mm, plan.pad_multiple);
+        if grid.n_voxels() > engine::GRID_VOXELS_MAX {
+            return Err(SegmentError::TooLarge { voxels: grid.n_voxels() });
+        }
+        let liver = labels.mask(Region::Liver).mapv(|inside| f32::from(u8::from(inside)));
+        let liver = grid.sample(&Volume { hu: liver, geometry: labels.geometry.clone() }).mapv(|share| share > 0.5);
+        let on_grid = gate::OnGrid { image: gate::image(&grid.sample(volume), &liver, &grid), ..Default::default() };
+        let measures = gate::measure(volume, &labels, on_grid);
+        let gate = gate::judge(&measures, &self.package.limits);
+        Ok(Segmentation { labels, measures, gate, lesions: Vec::new() })
+    }
+
+    /// How sure the network is of each region that the package is calibrated for: its entropy, and its answer to a disturbed image.
+    fn certainty(
+        &self,
+        hu: &Array3<f32>,
+        classes: &Array3<u8>,
+        probabilities: &Array4<f32>,
+    ) -> Result<Vec<gate::Certainty>, SegmentError> {
+        let Some(expected) = &self.package.limits.expected else { return Ok(Vec::new()) };
+        let plan = &self.package.plan;
+        let again = engine::arg_max(&self.engine.logits(scaled(&gate::disturbed(hu), plan), plan.pad_multiple)?);
+        let scheme = &self.package.scheme;
+        let of = |row: &gate::ExpectedRegion| {
+            let region = Region::from_name(&row.region)?;
+            let inner = (region == Region::Liver).then_some(Region::LiverLesion);
+            let classes_of = values(&[scheme.value_of(region), inner.and_then(|inner| scheme.value_of(inner))]);
+            let disagreement = gate::disagreement(classes, &again, &classes_of);
+            let entropy = mean_entropy(classes, probabilities, &classes_of);
+            let expected_dice = row.plane.dice(entropy, disagreement);
+            (!disagreement.is_nan()).then_some(gate::Certainty { region, entropy, disagreement, expected_dice })
+        };
+        Ok(expected.regions.iter().filter_map(of).collect())
+    }
+
+    /// Notes on what a person has to look at before it counts.
+    fn for_review(&self, labels: &LabelMap, lesions: &[Candidate]) -> Vec<Finding> {
+        const ADVICE: &str = "look at the marks; `metwatch study reanalyze --labels` takes the corrected ones";
+        let mut notes = Vec::new();
+        if let (Some(largest), Some(refine)) = (lesions.first(), &self.package.refine) {
+            let sentence = format!(
+                "{} liver lesions are marked for review, the largest of {:.1} mL with a mean probability of {:.2} (marked from {:.1} mL and {:.2})",
+                lesions.len(),
+                largest.volume_ml,
+                largest.probability,
+                refine.lesion_mm3_min / 1000.0,
+                refine.lesion_probability_min
+            );
+            notes.push(Finding { code: "gate.lesions-for-review", sentence, advice: ADVICE });
+        }
+        for region in &self.package.for_review {
+            let ml = labels.volume_ml(*region);
+            if ml > 0.0 && (*region != Region::LiverLesion || lesions.is_empty()) {
+                let sentence =
+                    format!("{}: {ml:.1} mL are marked for review; nobody has confirmed them", region.title());
+                notes.push(Finding { code: "gate.for-review", sentence, advice: ADVICE });
+            }
+        }
+        notes
     }
 
     /// The first network has a class per label, but for labels that only the second gives.
@@ -215,11 +288,21 @@ fn check(volume: &Volume) -> Result<(), SegmentError> {
     }
 }
 
+/// HU as the first network takes them, shape (1, z, y, x).
+fn scaled(hu: &Array3<f32>, plan: &Plan) -> Array4<f32> {
+    let [low, high] = plan.clip_hu;
+    hu.mapv(|hu| (hu.clamp(low, high) - plan.center_hu) / plan.scale_hu).insert_axis(Axis(0))
+}
+
+fn values(of: &[Option<u8>]) -> Vec<u8> {
+    of.iter().flatten().copied().collect()
+}
+
 /// Mean entropy (nats) over the voxels of the given classes on the network's grid; 0 without such voxels.
-fn mean_entropy(classes: &Array3<u8>, probabilities: &Array4<f32>, of: [Option<u8>; 2]) -> f64 {
+fn mean_entropy(classes: &Array3<u8>, probabilities: &Array4<f32>, of: &[u8]) -> f64 {
     let (mut sum, mut n) = (0.0f64, 0u64);
     for ((z, y, x), class) in classes.indexed_iter() {
-        if *class != 0 && of.contains(&Some(*class)) {
+        if of.contains(class) {
             n += 1;
             let at = |c| f64::from(probabilities[[c, z, y, x]]);
             sum -= (0..probabilities.dim().0).map(at).filter(|p| *p > 0.0).map(|p| p * p.ln()).sum::<f64>();

@@ -1,6 +1,7 @@
 //! A segmenter package: manifest, hashes, plan, gate limits. Bytes in, values out; folders are read elsewhere.
 
-use super::{SegmentError, gate::Limits, refine::Refine};
+use super::gate::{Expected, ImageLimits, Limits};
+use super::{SegmentError, refine::Refine};
 use crate::volume::{LabelScheme, Region};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
@@ -74,6 +75,10 @@ pub struct Package {
     pub metrics: BTreeMap<String, f64>,
     /// Golden vectors.
     pub golden: Golden,
+    /// What the model must find in phantoms.
+    pub self_test: Option<SelfTest>,
+    /// Regions whose marks are candidates for a person, never part of a risk by themselves.
+    pub for_review: Vec<Region>,
     /// The second network, if there is one.
     pub refine: Option<Refine>,
 }
@@ -94,6 +99,7 @@ struct Manifest {
     labels: Vec<LabelRow>,
     gate: GateRow,
     refine: Option<RefineRow>,
+    self_test: Option<SelfTest>,
     #[serde(default)]
     metrics: BTreeMap<String, f64>,
 }
@@ -142,6 +148,44 @@ struct RefineRow {
     liver_channel: bool,
 }
 
+/// `[self_test]`: the golden self-test, what the model must find in phantoms (`metwatch phantom`, 192 x 192 x 80 voxels of 2 x 2 x 4 mm)
+/// of these seeds on any machine.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SelfTest {
+    /// Seeds of the phantoms.
+    pub phantom_seeds: Vec<u64>,
+    /// `[[self_test.regions]]`.
+    pub regions: Vec<SelfTestRegion>,
+}
+
+/// What holds for one region in each phantom.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SelfTestRegion {
+    /// Name of the region.
+    pub region: String,
+    /// Least Dice with the truth.
+    pub dice_min: f64,
+    /// Largest difference of the volume from the truth, relative to the truth.
+    pub volume_error_max: f64,
+}
+
+fn check_self_test(test: SelfTest) -> Result<SelfTest, SegmentError> {
+    let fits = |row: &SelfTestRegion| {
+        Region::from_name(&row.region).is_some()
+            && row.dice_min > 0.0
+            && row.dice_min <= 1.0
+            && (0.0..1.0).contains(&row.volume_error_max)
+    };
+    let some = !test.phantom_seeds.is_empty() && !test.regions.is_empty() && test.phantom_seeds.len() <= 16;
+    if some && test.regions.iter().all(fits) {
+        Ok(test)
+    } else {
+        Err(invalid("[self_test] has no seed, an unknown region or a limit that cannot fail".into()))
+    }
+}
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Io {
@@ -172,9 +216,12 @@ struct LabelRow {
     value: u8,
     region: String,
     snomed: String,
+    /// What the network marks is a candidate: shown, never measured for a risk until a person has confirmed it.
+    #[serde(default)]
+    for_review: bool,
 }
 
-/// [`Limits`] as the manifest spells them; every key is required.
+/// [`Limits`] as the manifest spells them; every key but the two tables is required.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct GateRow {
@@ -194,6 +241,9 @@ struct GateRow {
     cut_note_over: f64,
     tumor_ml_note_over: f64,
     between_share_refuse_over: f64,
+    #[serde(default)]
+    image: ImageLimits,
+    expected_dice: Option<Expected>,
 }
 
 #[derive(Deserialize)]
@@ -244,10 +294,17 @@ impl Package {
             plan,
             scheme,
             quantization: format!("{} weights, {} arithmetic", m.quantization.weights, m.quantization.arithmetic),
-            limits: limits(&m.gate)?,
+            limits: limits(m.gate)?,
             metrics: m.metrics,
             golden,
+            for_review: m
+                .labels
+                .iter()
+                .filter(|row| row.for_review)
+                .filter_map(|row| Region::from_name(&row.region))
+                .collect(),
             refine,
+            self_test: m.self_test.map(check_self_test).transpose()?,
         })
     }
 }
@@ -343,7 +400,7 @@ fn golden(files: &BTreeMap<String, Vec<u8>>, name: &str, multiple: usize) -> Res
 }
 
 /// Limits that are numbers: a NaN would never refuse.
-fn limits(row: &GateRow) -> Result<Limits, SegmentError> {
+fn limits(row: GateRow) -> Result<Limits, SegmentError> {
     let limits = Limits {
         liver_ml_refuse_under: row.liver_ml_refuse_under,
         liver_ml_refuse_over: row.liver_ml_refuse_over,
@@ -361,6 +418,8 @@ fn limits(row: &GateRow) -> Result<Limits, SegmentError> {
         cut_note_over: row.cut_note_over,
         tumor_ml_note_over: row.tumor_ml_note_over,
         between_share_refuse_over: row.between_share_refuse_over,
+        image: row.image,
+        expected: row.expected_dice,
     };
     if limits.are_ordered() {
         Ok(limits)

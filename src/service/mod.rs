@@ -17,6 +17,7 @@ mod features;
 pub mod objects;
 mod packages;
 pub mod plan;
+mod reanalyze;
 mod result;
 mod run;
 mod sink;
@@ -27,9 +28,11 @@ pub use check::{Finding as CheckFinding, check};
 pub use config::{Config, ConfigError, ModelsConfig, StoreConfig};
 pub use delivery::SendV1;
 pub use features::Features;
-pub use packages::{PackageReadError, read_package};
+pub use packages::{BUILT_IN, PackageReadError, read_package};
+pub use reanalyze::{Correction, ReanalyzeError, reanalyze};
 pub use result::{
-    AssessmentResult, ContributionResult, PackageRef, RESULT_SCHEMA, RegionResult, Remark, ResultV1, Status,
+    AssessmentResult, ContributionResult, PackageRef, QualityResult, RESULT_SCHEMA, RegionResult, Remark, ResultV1,
+    Status,
 };
 pub use run::{Service, StartError};
 

@@ -121,6 +121,18 @@ pub struct LabelScheme {
 }
 
 impl LabelScheme {
+    /// The same scheme with the targets that it lacks, at the next values: for labels that a person made.
+    pub fn with_targets(&self) -> LabelScheme {
+        let mut scheme = self.clone();
+        for region in Region::TARGETS {
+            let next = scheme.entries.iter().map(|(value, ..)| *value).max().unwrap_or(0).checked_add(1);
+            if let (None, Some(value)) = (scheme.value_of(region), next) {
+                scheme.entries.push((value, region, region.snomed().to_string()));
+            }
+        }
+        scheme
+    }
+
     /// The label value of a region, if the model has it.
     pub fn value_of(&self, region: Region) -> Option<u8> {
         self.entries.iter().find(|(_, r, _)| *r == region).map(|(value, _, _)| *value)
@@ -151,6 +163,16 @@ impl LabelMap {
         self.labels.mapv(|v| v != 0 && (Some(v) == own || Some(v) == inner))
     }
 
+    /// Only what a study is about: without the organs that are hints for the gate ([`Region::is_target`]).
+    pub fn targets(&self) -> LabelMap {
+        let entries = self.scheme.entries.iter().filter(|(_, region, _)| region.is_target()).cloned().collect();
+        let scheme = LabelScheme { entries };
+        let keep: [bool; 256] =
+            std::array::from_fn(|value| u8::try_from(value).is_ok_and(|value| scheme.region_of(value).is_some()));
+        let labels = self.labels.mapv(|value| if keep[usize::from(value)] { value } else { 0 });
+        LabelMap { labels, geometry: self.geometry.clone(), scheme }
+    }
+
     /// Volume of one region in milliliters.
     pub fn volume_ml(&self, region: Region) -> f64 {
         self.mask(region).iter().filter(|m| **m).count() as f64 * self.geometry.voxel_mm3() / 1000.0
@@ -168,5 +190,21 @@ mod tests {
             assert_eq!(Region::from_name(name), Some(*region));
         }
         assert_eq!(Region::all().filter(|r| r.is_target()).collect::<Vec<_>>(), Region::TARGETS);
+    }
+
+    #[test]
+    fn hints_are_left_out_and_missing_targets_are_added() {
+        let entry = |value, region: Region| (value, region, region.snomed().to_string());
+        let scheme =
+            LabelScheme { entries: vec![entry(1, Region::Liver), entry(2, Region::Spleen), entry(3, Region::Colon)] };
+        let labels = Array3::from_shape_vec((1, 1, 4), vec![1, 2, 3, 0]).unwrap();
+        let geometry =
+            Geometry { size: [4, 1, 1], spacing_mm: [1.0; 3], origin_mm: [0.0; 3], direction: Geometry::IDENTITY };
+        let targets = LabelMap { labels, geometry, scheme: scheme.clone() }.targets();
+        assert_eq!(targets.labels.as_slice(), Some(&[1, 0, 3, 0][..]));
+        assert_eq!(targets.scheme.value_of(Region::Spleen), None);
+        let more = scheme.with_targets();
+        assert_eq!([Region::LiverLesion, Region::ColorectalTumor].map(|r| more.value_of(r)), [Some(4), Some(5)]);
+        assert_eq!(more.entries[..3], scheme.entries);
     }
 }

@@ -13,6 +13,7 @@ mod image;
 mod labels;
 mod nifti;
 mod nrrd;
+mod overlap;
 
 pub use codec::{CodecError, VOXELS_MAX, decode_channel, decode_image};
 pub use distance::squared_distance_mm2;
@@ -22,6 +23,7 @@ pub use image::{Image, Scalar, Voxels};
 pub use labels::{LabelMap, LabelScheme, Region};
 pub use nifti::{decode_nifti, encode_nifti};
 pub use nrrd::{decode_nrrd, encode_nrrd};
+pub use overlap::{Overlap, overlap};
 
 use ndarray::Array3;
 
