@@ -43,7 +43,7 @@ fn measure(name: &str, files: &[Vec<u8>]) {
     for run in 1..=RUNS {
         let folder = std::env::temp_dir().join(format!("metwatch-bench-{}-{run}", std::process::id()));
         let text = format!(
-            "[store]\ndirectory = {:?}\n[dicom]\nlisten = \"127.0.0.1:0\"\nallow = [\"CT1\"]\nquiet_s = {}\n[alert]\nembedded_port = 0\n",
+            "[store]\ndirectory = {:?}\n[dicom]\nlisten = \"127.0.0.1:0\"\nallow = [\"CT1\"]\nquiet_s = {}\n[alert]\nembedded_port = 0\n[models]\nsegmenter = \"phantom\"\n",
             folder.display().to_string(),
             QUIET.as_secs()
         );

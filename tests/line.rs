@@ -118,7 +118,7 @@ impl Served {
         let text = format!(
             "[store]\ndirectory = \"{0}\"\nresults_directory = \"{1}\"\n[dicom]\nlisten = \"127.0.0.1:{dicom}\"\nallow = [\"CT1\", \"STORESCU\"]\n\
              quiet_s = {quiet_s}\nincomplete_s = {incomplete_s}\n[alert]\nbroker = \"127.0.0.1:{broker}\"\nsite = \"test\"\nbox_id = \"{name}\"\nresend_s = 2\n\
-             [clinical]\ndrop_directory = \"{2}\"\n",
+             [clinical]\ndrop_directory = \"{2}\"\n[models]\nsegmenter = \"phantom\"\n",
             folder.text("store"),
             folder.text("results"),
             folder.text("clinical")

@@ -22,7 +22,7 @@ impl Node {
         let (folder, port) = (Folder::new(name), free_port());
         std::fs::create_dir_all(folder.join("clinical")).unwrap();
         let text = format!(
-            "[store]\ndirectory = \"{}\"\n[alert]\nembedded_port = 0\n[clinical]\ndrop_directory = \"{}\"\n\
+            "[store]\ndirectory = \"{}\"\n[models]\nsegmenter = \"phantom\"\n[alert]\nembedded_port = 0\n[clinical]\ndrop_directory = \"{}\"\n\
              [dicom]\nlisten = \"127.0.0.1:{port}\"\nquiet_s = 1\nincomplete_s = 4\n{dicom}\n",
             folder.text("store"),
             folder.text("clinical"),

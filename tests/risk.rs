@@ -1,7 +1,7 @@
 //! The shipped nomogram package, and `metwatch score` as a person uses it.
 #![expect(clippy::disallowed_methods, reason = "a test drives files and the shipped binary")]
 
-use metwatch::risk::{ClinicalValues, Nomogram, Source, Status, assess, clinical_from_json};
+use metwatch::risk::{Nomogram, Source, Status, assess, clinical_from_json};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -68,9 +68,19 @@ fn the_shipped_nomogram_goes_from_image_to_complete_as_values_arrive() {
     let all =
         r#"{"afp_ng_per_ml": 3, "dissected_lymph_nodes": 15, "perineural_invasion": false, "tumor_nodules": false}"#;
     assert_eq!(variant(all), "complete");
-    // Without a tumor on the scan there is no variant that could speak: no risk, and the reason says what is missing.
-    let liver = assess(&nomogram, |r, f| average(&nomogram)(r, f).filter(|_| r == "liver"), &ClinicalValues::default());
-    assert!(liver.expect_err("refused").to_string().contains("colorectal_tumor_original_glcm_Correlation"));
+    // Without a tumor on the scan the variants without tumor features speak, say so, and never use one.
+    let without_tumor = |clinical: &str| {
+        let (_, values) = clinical_from_json(clinical).expect("valid");
+        let result =
+            assess(&nomogram, |r, f| average(&nomogram)(r, f).filter(|_| r == "liver"), &values).expect("assessed");
+        assert!(result.contributions.iter().all(|c| !c.predictor.contains("tumor_original")), "{result:?}");
+        assert!(result.notes.iter().any(|note| note.to_string().contains("colorectal_tumor_")), "{:?}", result.notes);
+        assert_eq!(result.status, Status::Provisional);
+        result.variant
+    };
+    assert_eq!(without_tumor("{}"), "image_without_tumor");
+    assert_eq!(without_tumor(r#"{"afp_ng_per_ml": 3}"#), "image_laboratory_without_tumor");
+    assert_eq!(without_tumor(all), "complete_without_tumor");
 }
 
 /// The relative difference is that of another processor's exp and ln, not of another table.

@@ -75,7 +75,7 @@ fn the_service_tells_systemd_and_stops_within_its_time_with_a_study_in_flight() 
     socket.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
     let dicom = free_port();
     let config = format!(
-        "[store]\ndirectory = \"{}\"\n[dicom]\nlisten = \"127.0.0.1:{dicom}\"\nallow = [\"STORESCU\"]\nquiet_s = 1\n\
+        "[store]\ndirectory = \"{}\"\n[models]\nsegmenter = \"phantom\"\n[dicom]\nlisten = \"127.0.0.1:{dicom}\"\nallow = [\"STORESCU\"]\nquiet_s = 1\n\
          incomplete_s = 5\n[alert]\nsite = \"test\"\nbox_id = \"systemd\"\nembedded_port = 0\n",
         folder.text("store")
     );

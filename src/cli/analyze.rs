@@ -1,11 +1,13 @@
 //! `metwatch analyze`: the whole computation on files, without network.
 
-use super::{Failure, load_rules, load_scan, read_file, write_file};
+use super::labels::{LabelFile, Mapping};
+use super::{Failure, Scan, load_rules, load_scan, read_file, write_file};
 use crate::alert::payload::rfc3339;
 use crate::risk::{ClinicalValues, clinical_from_json};
+use crate::segment::Segmentation;
 use crate::service::analysis::{self, Context, Models};
 use crate::service::objects::{self, Source};
-use crate::service::{ResultV1, Status};
+use crate::service::{Remark, ResultV1, Status};
 use crate::{DISCLAIMER, dicom};
 use std::path::PathBuf;
 use std::time::Instant;
@@ -23,9 +25,14 @@ pub struct Args {
     /// Clinical values as JSON: afp_ng_per_ml, dissected_lymph_nodes, perineural_invasion, tumor_nodules
     #[arg(long, value_name = "FILE")]
     clinical: Option<PathBuf>,
-    /// Folder of a segmenter package; without it, the demonstration package
-    #[arg(long, value_name = "DIR")]
+    /// Folder of a segmenter package, or the name of one in the program (abdomen, phantom); without it, the first of these
+    #[arg(long, value_name = "DIR_OR_NAME")]
     model: Option<PathBuf>,
+    /// Labels of a person instead of the network's: NIfTI, NRRD, DICOM SEG or RTSTRUCT on this scan
+    #[arg(long, value_name = "FILE")]
+    labels: Option<PathBuf>,
+    #[command(flatten)]
+    mapping: Mapping,
     /// Folder of a nomogram package; without it, the demonstration package
     #[arg(long, value_name = "DIR")]
     nomogram: Option<PathBuf>,
@@ -56,10 +63,15 @@ pub fn run(args: Args) -> Result<(), Failure> {
     };
     let scan = load_scan(&args.paths, &rules, &|done, of| bar.set_position((100 * done / of.max(1)) as u64))?;
     step("read", &bar, "segmenting");
-    let mut segmentation = models.segmenter.segment(&scan.volume, &|share| bar.set_position((share * 100.0) as u64))?;
+    let supplied = args.labels.as_deref().map(LabelFile::read).transpose()?;
+    let mut segmentation = match &supplied {
+        Some(file) => judge(file, &args.mapping, &scan, &models)?,
+        None => models.segmenter.segment(&scan.volume, &|share| bar.set_position((share * 100.0) as u64))?,
+    };
     dicom::leave_out(&scan.unmeasured, &mut segmentation.labels.labels);
     step("segment", &bar, "measuring");
-    let (features, remarks) = analysis::measure(&scan.volume, &segmentation.labels, &models.settings);
+    let regions = analysis::confirmed(&models, supplied.is_some());
+    let (features, remarks) = analysis::measure(&scan.volume, &segmentation.labels, &models.settings, &regions);
     step("radiomics", &bar, "writing");
     let created_at = rfc3339(chrono::Utc::now().timestamp_millis());
     let source = scan.plan.as_ref().map(|plan| Source { plan, seed: &created_at });
@@ -70,9 +82,16 @@ pub fn run(args: Args) -> Result<(), Failure> {
         study: None,
         revision: 1,
         created_at: created_at.clone(),
+        quality: Some(analysis::quality(&segmentation)),
         reasons: analysis::remarks(&[scan.verdict.reasons, segmentation.gate.reasons].concat()),
-        notes: [analysis::remarks(&[scan.verdict.notes, segmentation.gate.notes].concat()), remarks].concat(),
+        notes: [
+            supplied.iter().map(supplied_remark).collect(),
+            analysis::remarks(&[scan.verdict.notes, segmentation.gate.notes].concat()),
+            remarks,
+        ]
+        .concat(),
         labels: &segmentation.labels,
+        by_person: supplied.is_some(),
         clinical: (clinical, 0),
         steps_ms,
     };
@@ -91,6 +110,26 @@ pub fn run(args: Args) -> Result<(), Failure> {
     }
     eprintln!("results in {}", args.out.display());
     Ok(())
+}
+
+/// The labels of a file, judged by the gate.
+fn judge(file: &LabelFile, mapping: &Mapping, scan: &Scan, models: &Models) -> Result<Segmentation, Failure> {
+    let frame = scan.plan.as_ref().and_then(|plan| Some(&plan.slices.first()?.header.frame_of_reference_uid));
+    let scheme = models.segmenter.scheme().with_targets();
+    let labels = file.on_scan(mapping, &scan.volume.geometry, frame, &scheme)?;
+    Ok(models.segmenter.judge_labels(&scan.volume, labels)?)
+}
+
+fn supplied_remark(file: &LabelFile) -> Remark {
+    Remark {
+        code: "labels.supplied".into(),
+        sentence: format!(
+            "the labels were supplied ({}, sha256 {}), not made by the network",
+            file.name(),
+            file.sha256
+        ),
+        advice: String::new(),
+    }
 }
 
 /// The summary for a person.

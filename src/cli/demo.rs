@@ -144,7 +144,7 @@ fn config(folder: &Path) -> Result<Config, DemoError> {
     let text = format!(
         "[store]\ndirectory = {}\nresults_directory = {}\n[dicom]\nlisten = \"127.0.0.1:0\"\nallow = [\"CT1\"]\nquiet_s = 1\n\
          [alert]\nsite = \"demo\"\nbox_id = \"box\"\nembedded_port = 0\n[console]\nlisten = \"127.0.0.1:0\"\n\
-         [clinical]\ndrop_directory = {}\n",
+         [clinical]\ndrop_directory = {}\n[models]\nsegmenter = \"phantom\"\n",
         path("store"),
         path("results"),
         path("clinical")

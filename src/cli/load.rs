@@ -57,9 +57,9 @@ pub fn write_file(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
     Ok(std::fs::write(path, bytes).map_err(|e| FileError::write(path, e))?)
 }
 
-/// A segmenter: from a package folder, else the one in the binary.
-pub fn load_segmenter(folder: Option<&Path>) -> Result<Segmenter, Failure> {
-    Ok(analysis::load_segmenter(folder)?)
+/// A segmenter: from a package folder, or one in the binary by name; the first of these where nothing is asked for.
+pub fn load_segmenter(asked: Option<&Path>) -> Result<Segmenter, Failure> {
+    Ok(analysis::load_segmenter(asked)?)
 }
 
 /// A nomogram: from a package folder, else the one in the binary.

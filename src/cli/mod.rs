@@ -13,6 +13,7 @@ mod doctor;
 mod export;
 mod extract;
 mod ibsi;
+mod labels;
 mod load;
 mod model;
 mod outbox;
@@ -80,7 +81,7 @@ enum Command {
     Station(station::Args),
     /// Lists, shows and exports the studies of a store
     Study(study::Args),
-    /// The model packages of this box: list, verify, install, activate, roll back
+    /// Model packages: list, verify, install, activate, roll back, test, compare
     Model(model::Args),
     /// Newer model packages, from a server or a stick
     Update(update::Args),

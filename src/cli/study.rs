@@ -1,10 +1,13 @@
-//! `metwatch study list|show|export` and `metwatch audit verify`: what a store holds, for a person at the terminal.
+//! `metwatch study list|show|export|reanalyze` and `metwatch audit verify`: what a store holds, for a person at the terminal.
 //! Studies are read from the status files, so these work beside a running service and never touch its trees.
 
+use super::labels::{LabelFile, Mapping};
 use super::{Failure, export};
 use crate::DISCLAIMER;
-use crate::service::Config;
+use crate::dicom::Identifier;
+use crate::service::{Config, Correction, reanalyze};
 use crate::store::{StateV1, Store, StoreError, StudyStatusV1, read_status};
+use crate::volume::{LabelScheme, Volume};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 
@@ -58,6 +61,26 @@ enum StudyCommand {
         #[arg(long)]
         json: bool,
     },
+    /// Computes a study again from labels that a person corrected: the service must not run; the old result is kept, marked as
+    /// superseded by the next revision
+    Reanalyze {
+        /// The box-local number, such as S000001
+        number: String,
+        /// The edited labels: NIfTI, NRRD (also 3D Slicer's .seg.nrrd), DICOM SEG or RTSTRUCT
+        #[arg(long, value_name = "FILE")]
+        labels: PathBuf,
+        #[command(flatten)]
+        mapping: Mapping,
+        /// Who corrected them, for the audit chain
+        #[arg(long, value_name = "WHO")]
+        by: String,
+        /// Why, for the audit chain and the result
+        #[arg(long, value_name = "WHY")]
+        reason: String,
+        /// The service's configuration
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+    },
     /// Writes the objects of a study, received and computed, to a folder with a DICOMDIR
     Export {
         /// The box-local number, such as S000001
@@ -98,6 +121,22 @@ pub fn run(args: Args) -> Result<(), Failure> {
             let directory = place.directory()?;
             let study = find(&directory, number)?;
             if json { print_json(&study) } else { show(&study, &directory) }
+        }
+        StudyCommand::Reanalyze { number, labels, mapping, by, reason, config } => {
+            let file = LabelFile::read(&labels)?;
+            let correction = Correction { by, reason, file: file.name(), sha256: file.sha256.clone() };
+            let read = |volume: &Volume, frame: Option<&Identifier>, scheme: &LabelScheme| {
+                file.on_scan(&mapping, &volume.geometry, frame, scheme)
+            };
+            let config = Config::read(&config)?;
+            let directory = config.store.directory.clone();
+            let done = reanalyze(config, super::decoder()?, &number, &correction, &read)?;
+            eprintln!(
+                "revision {} supersedes revision {}; the service sends it when it runs",
+                done.revision,
+                done.revision - 1
+            );
+            show(&find(&directory, done.number)?, &directory);
         }
         StudyCommand::Export { number, out, place } => {
             let directory = place.directory()?;
@@ -177,6 +216,9 @@ fn show(study: &StudyStatusV1, directory: &Path) {
     }
     for (name, path) in &study.artifacts {
         println!("file      {name}: {}", directory.join(path).display());
+    }
+    for past in &study.superseded {
+        println!("earlier   revision {} ({}), superseded {}", past.revision, past.state, time(past.ended_at_ms));
     }
     println!("{DISCLAIMER}");
 }

@@ -4,7 +4,7 @@ use super::CohortError;
 use super::fit::Fitted;
 use super::models::{Model, Training, fit_model, survival_over, training_range};
 use super::nomogram_axes::quantile;
-use super::reduce::{Reduction, mean_and_sd};
+use super::reduce::{Ranked, Reduction, mean_and_sd, reduce};
 use super::spec::{Kind, Known};
 use super::validate::{self, Scored};
 use crate::risk::{
@@ -85,7 +85,23 @@ pub fn package_files(fitted: &Fitted, parameters: Option<&str>, center: Option<&
         wanted.push(("image", Vec::new()));
     }
     for (name, of) in &wanted {
-        variants.push(variant(fitted, name, of, &terms, &predictors)?);
+        variants.push(variant(fitted, reduction, name, of, &terms, &predictors)?);
+    }
+    let without_tumor = without_tumor(fitted)?;
+    if let Some(reduction) = &without_tumor {
+        let mut own = predictors[..terms.len()].to_vec();
+        for (k, _) in &reduction.selected {
+            own.push(radiomic_predictor(fitted, reduction, *k, center)?);
+        }
+        let places: Vec<usize> = own.into_iter().map(|predictor| place_of(predictor, &mut predictors)).collect();
+        let own: Vec<Predictor> = places.iter().map(|place| predictors[*place].clone()).collect();
+        for (name, of) in &wanted {
+            let mut variant = variant(fitted, Some(reduction), &format!("{name}_without_tumor"), of, &terms, &own)?;
+            variant.status = Status::Provisional;
+            variant.terms.iter_mut().for_each(|term| term.predictor = places[term.predictor]);
+            variant.terms.sort_by_key(|term| term.predictor);
+            variants.push(variant);
+        }
     }
     let yaml = parameters.unwrap_or(NO_PARAMETERS).to_owned();
     if parameters.is_none() && reduction.is_some() {
@@ -116,8 +132,12 @@ pub fn package_files(fitted: &Fitted, parameters: Option<&str>, center: Option<&
             ("n_training_events".to_owned(), training.2 as f64),
         ]),
     };
-    let golden: Vec<GoldenPatient> =
-        wanted.iter().flat_map(|(_, of)| golden_patients(fitted, of, center.is_some())).collect();
+    let patients =
+        |reduction| wanted.iter().flat_map(move |(_, of)| golden_patients(fitted, reduction, of, center.is_some()));
+    let mut golden: Vec<GoldenPatient> = patients(reduction).collect();
+    if without_tumor.is_some() {
+        golden.extend(patients(without_tumor.as_ref()));
+    }
     let files = nomogram.to_files(&golden).map_err(CohortError::package("writing the nomogram package"))?;
     Ok(Package { files, notes })
 }
@@ -245,9 +265,35 @@ fn harmonization(fitted: &Fitted, column: usize, center: Option<&str>) -> Result
     Ok((1.0 / scale, mean - (mean + combat.center_shift[[index, column]] * sd) / scale))
 }
 
+/// The features' part fitted again on what is known where no tumor is: the same rules, the same folds, no feature of the tumor.
+/// `None` if no tumor feature was selected, or nothing is left without them.
+fn without_tumor(fitted: &Fitted) -> Result<Option<Reduction>, CohortError> {
+    let is_tumor = |column: usize| {
+        region_of(&fitted.cohort.feature_names[column]).is_some_and(|(region, _)| region == "colorectal_tumor")
+    };
+    let Some(reduction) = &fitted.procedure.reduction else { return Ok(None) };
+    if !reduction.selected.iter().any(|(k, _)| is_tumor(reduction.offered[*k])) {
+        return Ok(None);
+    }
+    let others: Vec<usize> = fitted.stable.iter().copied().filter(|column| !is_tumor(*column)).collect();
+    if others.is_empty() {
+        return Ok(None);
+    }
+    let ranked = Ranked::new(&fitted.cohort, fitted.features.view(), &others)?;
+    reduce(fitted.features.view(), &others, &ranked, &fitted.training, &fitted.spec)
+}
+
+/// Where a predictor stands in the package, added if it is not there yet.
+fn place_of(predictor: Predictor, all: &mut Vec<Predictor>) -> usize {
+    all.iter().position(|known| known.id == predictor.id).unwrap_or_else(|| {
+        all.push(predictor);
+        all.len() - 1
+    })
+}
+
 /// The rad-score on which a variant is fitted, of each training patient.
-fn fitting_score(fitted: &Fitted) -> Option<Vec<f64>> {
-    let reduction = fitted.procedure.reduction.as_ref()?;
+fn fitting_score(fitted: &Fitted, reduction: Option<&Reduction>) -> Option<Vec<f64>> {
+    let reduction = reduction?;
     Some(if fitted.spec.analysis.paper_mode {
         fitted.training.rows.iter().map(|r| reduction.score[*r]).collect()
     } else {
@@ -258,13 +304,13 @@ fn fitting_score(fitted: &Fitted) -> Option<Vec<f64>> {
 /// Refits one variant.
 fn variant(
     fitted: &Fitted,
+    reduction: Option<&Reduction>,
     name: &str,
     of: &[BoxTerm],
     all: &[BoxTerm],
     predictors: &[Predictor],
 ) -> Result<Variant, CohortError> {
-    let reduction = fitted.procedure.reduction.as_ref();
-    let score = fitting_score(fitted);
+    let score = fitting_score(fitted, reduction);
     let y = fitted.training.y();
     let training = Training { rows: &fitted.training.rows, y: &y, rad_score: score.as_deref() };
     let indices: Vec<usize> = of.iter().map(|t| t.0).collect();
@@ -367,7 +413,12 @@ fn metrics(fitted: &Fitted, model: &Model) -> Result<BTreeMap<String, f64>, Coho
 
 /// Patients who never were, at quantiles of every predictor in training, with what a variant knows: no patient's values leave
 /// with a package.
-fn golden_patients(fitted: &Fitted, of: &[BoxTerm], harmonized: bool) -> Vec<GoldenPatient> {
+fn golden_patients(
+    fitted: &Fitted,
+    reduction: Option<&Reduction>,
+    of: &[BoxTerm],
+    harmonized: bool,
+) -> Vec<GoldenPatient> {
     // Harmonized features are not what the box measures: the measured ones are in the cohort.
     let source = if harmonized { &fitted.cohort.features } else { &fitted.features };
     let at = |share: f64, value: &dyn Fn(usize) -> f64| {
@@ -377,7 +428,7 @@ fn golden_patients(fitted: &Fitted, of: &[BoxTerm], harmonized: bool) -> Vec<Gol
     };
     let patient = |share: f64| {
         let mut features: BTreeMap<String, BTreeMap<String, f64>> = BTreeMap::new();
-        if let Some(reduction) = &fitted.procedure.reduction {
+        if let Some(reduction) = reduction {
             for (k, _) in &reduction.selected {
                 let column = reduction.offered[*k];
                 if let Some((region, feature)) = region_of(&fitted.cohort.feature_names[column]) {

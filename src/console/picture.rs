@@ -41,6 +41,7 @@ pub fn region_color(region: Region) -> [u8; 3] {
         Region::LiverLesion => [255, 120, 40],
         Region::Colon => [204, 121, 167],
         Region::ColorectalTumor => [240, 228, 66],
+        _ => FAINT, // an organ for the gate: not drawn in results
     }
 }
 
@@ -160,7 +161,7 @@ fn largest_sections(labels: &LabelMap) -> [Option<[usize; 3]>; 2] {
         std::array::from_fn(|value| match labels.scheme.region_of(u8::try_from(value).ok().filter(|v| *v != 0)?)? {
             Region::ColorectalTumor => Some(0),
             Region::Liver | Region::LiverLesion => Some(1),
-            Region::Colon => None,
+            _ => None,
         });
     for (row, line) in labels.labels.rows().into_iter().enumerate() {
         let (z, y) = (row / ny, row % ny);
@@ -428,7 +429,7 @@ mod tests {
 
     fn scheme() -> LabelScheme {
         let entry = |(value, region): (u8, Region)| (value, region, String::new());
-        LabelScheme { entries: [1, 2, 3, 4].into_iter().zip(Region::ALL).map(entry).collect() }
+        LabelScheme { entries: [1, 2, 3, 4].into_iter().zip(Region::TARGETS).map(entry).collect() }
     }
 
     /// A box of a liver at the patient's right front, toward the head, on a grid with the given direction.

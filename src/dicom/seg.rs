@@ -230,6 +230,7 @@ pub(super) fn terms(region: Region) -> Terms {
                 color: [34252, 49435, 43202],
             }
         }
+        organ => Terms { meaning: organ.title(), category: anatomy, lies_in: None, color: [41661, 32896, 32896] },
     }
 }
 

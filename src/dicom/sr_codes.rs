@@ -51,6 +51,7 @@ pub fn site(region: Region) -> Code<'static> {
     match region {
         Region::Liver | Region::LiverLesion => ("10200004", "SCT", "Liver"),
         Region::Colon | Region::ColorectalTumor => ("71854001", "SCT", "Colon"),
+        organ => (organ.snomed(), "SCT", organ.title()),
     }
 }
 

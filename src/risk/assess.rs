@@ -2,6 +2,7 @@
 
 use super::nomogram::{Group, Nomogram, Predictor, Status, Variant};
 use super::{ClinicalValues, RiskError};
+use std::collections::BTreeSet;
 use std::fmt;
 
 /// The risk of one patient and how it came about. Shown only together with `status` and [`crate::DISCLAIMER`].
@@ -173,15 +174,29 @@ fn missing(nomogram: &Nomogram, variant: &Variant, values: &[Option<f64>]) -> Ve
     unknown.map(|t| nomogram.predictors[t.predictor].id.clone()).collect()
 }
 
-/// The variant with the most predictors among those of which everything is known; the first of equals.
+/// The variant that knows most among those of which everything is known: clinical values and regions are counted first, then
+/// predictors; the first of equals. (A rad-score of the liver alone may have more features than one of liver and tumor.)
 fn choose<'a>(nomogram: &'a Nomogram, values: &[Option<f64>]) -> Result<&'a Variant, RiskError> {
     let possible = nomogram.variants.iter().filter(|v| missing(nomogram, v, values).is_empty());
     // max_by_key returns the last of equals, the manifest's order asks for the first.
-    possible.rev().max_by_key(|v| v.terms.len()).ok_or_else(|| {
+    let knows = |v: &&Variant| (sources(nomogram, v).len(), v.terms.len());
+    possible.rev().max_by_key(knows).ok_or_else(|| {
         let nearest = nomogram.variants.iter().map(|v| (v, missing(nomogram, v, values))).min_by_key(|(_, m)| m.len());
         let (variant, missing) = nearest.map(|(v, m)| (v.name.clone(), m.join(", "))).unwrap_or_default();
         RiskError::NothingKnown { variant, missing }
     })
+}
+
+/// The clinical values and regions that a variant looks at.
+fn sources<'a>(nomogram: &'a Nomogram, variant: &Variant) -> BTreeSet<&'a str> {
+    variant.terms.iter().map(|term| source(&nomogram.predictors[term.predictor])).collect()
+}
+
+fn source(predictor: &Predictor) -> &str {
+    match &predictor.source {
+        super::Source::Clinical(key) => key.name(),
+        super::Source::Radiomic { region, .. } => region,
+    }
 }
 
 /// The mathematics of one variant. All values of its predictors are known.
@@ -248,10 +263,16 @@ fn notes(nomogram: &Nomogram, variant: &Variant, values: &[Option<f64>]) -> Vec<
             notes.push(Note::OutsideTraining { predictor: id, label, value, training: predictor.training, unit });
         }
     }
-    let larger = nomogram.variants.iter().filter(|v| v.terms.len() > variant.terms.len());
+    // Variants that look at all that this one looks at, and at more.
+    let looked_at = sources(nomogram, variant);
+    let larger = nomogram.variants.iter().filter(|v| {
+        let more = sources(nomogram, v);
+        more.len() > looked_at.len() && more.is_superset(&looked_at)
+    });
     notes.extend(larger.map(|v| Note::Missing { variant: v.name.clone(), predictors: missing(nomogram, v, values) }));
-    let used = |index: usize| variant.terms.iter().any(|t| t.predictor == index);
-    let unused = (0..values.len()).filter(|i| values[*i].is_some() && !used(*i));
+    // A region's other features belong to other variants; what was not looked at at all is worth a word.
+    let unused =
+        (0..values.len()).filter(|i| values[*i].is_some() && !looked_at.contains(source(&nomogram.predictors[*i])));
     let predictors: Vec<String> = unused.map(|i| nomogram.predictors[i].id.clone()).collect();
     if !predictors.is_empty() {
         notes.push(Note::NotUsed { predictors });

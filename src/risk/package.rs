@@ -311,9 +311,17 @@ impl VariantEntry {
             StatusEntry::Provisional => Status::Provisional,
             StatusEntry::Final => Status::Final,
         };
-        // "Final" says that nothing known later can change the result, so nothing may be left out.
-        require(status == Status::Provisional || terms.len() == predictors.len(), || {
-            format!("variant {name} is called final, but does not use every predictor")
+        // "Final" says that nothing known later can change the result, so no clinical value and no region may be left out. (Another
+        // variant may look at a region by other features.)
+        let uses = |source: &Source| {
+            terms.iter().any(|term| match (&predictors[term.predictor].source, source) {
+                (Source::Clinical(a), Source::Clinical(b)) => a == b,
+                (Source::Radiomic { region: a, .. }, Source::Radiomic { region: b, .. }) => a == b,
+                _ => false,
+            })
+        };
+        require(status == Status::Provisional || predictors.iter().all(|p| uses(&p.source)), || {
+            format!("variant {name} is called final, but does not use every clinical value and region")
         })?;
         let BaselineEntry { months, survival, slope, center } = self.baseline;
         Ok(Variant {

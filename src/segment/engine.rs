@@ -1,6 +1,6 @@
 //! One pass, or passes in overlapping blocks, of a network over a whole grid, guarded by golden vectors.
 
-use super::{Package, SegmentError, network::Network, package::Golden};
+use super::{Package, SegmentError, network::Network, package::Golden, refine::Refine};
 use ndarray::{Array3, Array4, Axis, s};
 use rayon::prelude::*;
 
@@ -21,14 +21,21 @@ impl Engine {
     /// Loads the network and compares its answer to the golden input.
     pub fn load(package: &Package) -> Result<Engine, SegmentError> {
         let engine = Engine { network: Network::load(&package.onnx, &package.input, &package.output)? };
-        engine.check(&package.golden)?;
+        engine.check(&package.golden, 1)?;
         Ok(engine)
     }
 
-    fn check(&self, golden: &Golden) -> Result<(), SegmentError> {
+    /// Loads the second network of a package likewise.
+    pub fn load_refine(refine: &Refine) -> Result<Engine, SegmentError> {
+        let engine = Engine { network: Network::load(&refine.onnx, &refine.input, &refine.output)? };
+        engine.check(&refine.golden, refine.channels())?;
+        Ok(engine)
+    }
+
+    fn check(&self, golden: &Golden, channels: usize) -> Result<(), SegmentError> {
         let [z, y, x] = golden.shape_zyx;
-        let input =
-            Array3::from_shape_vec((z, y, x), golden_input(golden.seed, z * y * x)).map_err(|_| SegmentError::Shape)?;
+        let input = Array4::from_shape_vec((channels, z, y, x), golden_input(golden.seed, channels * z * y * x))
+            .map_err(|_| SegmentError::Shape)?;
         let logits = self.pass(input)?;
         let found: Vec<f32> = logits.iter().step_by(golden.stride).copied().collect();
         if found.len() != golden.logits.len() {
@@ -48,22 +55,24 @@ impl Engine {
         }
     }
 
-    /// Logits, shape (classes, z, y, x), of an input of shape (z, y, x); each axis a multiple that the network can halve.
-    pub fn logits(&self, input: Array3<f32>, multiple: usize) -> Result<Array4<f32>, SegmentError> {
+    /// Logits, shape (classes, z, y, x), of an input of shape (channels, z, y, x); each axis but the first a multiple that the
+    /// network can halve.
+    pub fn logits(&self, input: Array4<f32>, multiple: usize) -> Result<Array4<f32>, SegmentError> {
         self.logits_in_blocks(input, multiple, PASS_VOXELS_MAX)
     }
 
     fn logits_in_blocks(
         &self,
-        input: Array3<f32>,
+        input: Array4<f32>,
         multiple: usize,
         voxels_max: usize,
     ) -> Result<Array4<f32>, SegmentError> {
-        let (n_z, n_y, n_x) = input.dim();
-        if input.len() > GRID_VOXELS_MAX {
-            return Err(SegmentError::TooLarge { voxels: input.len() });
+        let (_, n_z, n_y, n_x) = input.dim();
+        let voxels = n_z * n_y * n_x;
+        if voxels > GRID_VOXELS_MAX {
+            return Err(SegmentError::TooLarge { voxels });
         }
-        if input.len() <= voxels_max {
+        if voxels <= voxels_max {
             return self.pass(input);
         }
         let size = block_size([n_z, n_y, n_x], multiple, voxels_max);
@@ -73,7 +82,7 @@ impl Engine {
         for z in &along_z {
             for y in &along_y {
                 for x in &along_x {
-                    let part = self.pass(input.slice(s![z.seen(), y.seen(), x.seen()]).to_owned())?;
+                    let part = self.pass(input.slice(s![.., z.seen(), y.seen(), x.seen()]).to_owned())?;
                     let whole = whole.get_or_insert_with(|| Array4::zeros((part.dim().0, n_z, n_y, n_x)));
                     whole.slice_mut(s![.., z.kept(), y.kept(), x.kept()]).assign(&part.slice(s![
                         ..,
@@ -87,8 +96,8 @@ impl Engine {
         whole.ok_or(SegmentError::Shape)
     }
 
-    fn pass(&self, input: Array3<f32>) -> Result<Array4<f32>, SegmentError> {
-        let logits = self.network.logits(input.insert_axis(Axis(0)).into_dyn().view())?;
+    fn pass(&self, input: Array4<f32>) -> Result<Array4<f32>, SegmentError> {
+        let logits = self.network.logits(input.into_dyn().view())?;
         logits.into_dimensionality().map_err(|_| SegmentError::Shape)
     }
 }
@@ -154,6 +163,15 @@ pub fn softmax(logits: &mut Array4<f32>) {
     });
 }
 
+/// The class with the largest value at each voxel of (classes, z, y, x), the lower of equal ones.
+pub fn arg_max(values: &Array4<f32>) -> Array3<u8> {
+    let (n_classes, n_z, n_y, n_x) = values.dim();
+    Array3::from_shape_fn((n_z, n_y, n_x), |(z, y, x)| {
+        let at = |c: &usize| values[[*c, z, y, x]];
+        (0..n_classes).fold(0, |best, c| if at(&c) > at(&best) { c } else { best }) as u8
+    })
+}
+
 /// The seeded input of golden vectors: a 64-bit linear congruential generator (Knuth's MMIX), upper 31 bits, in [-1, 1).
 fn golden_input(seed: u64, n: usize) -> Vec<f32> {
     let mut state = seed;
@@ -188,7 +206,7 @@ mod tests {
     fn blocks_of_the_shipped_network_give_what_one_pass_gives() {
         let engine =
             Engine::load(&Package::from_files(super::super::tests::shipped()).expect("it ships")).expect("it ships");
-        let input = || Array3::from_shape_vec((200, 16, 16), golden_input(11, 200 * 256)).expect("200 x 256 values");
+        let input = || Array4::from_shape_vec((1, 200, 16, 16), golden_input(11, 200 * 256)).expect("200 x 256 values");
         let whole = engine.logits(input(), 8).expect("one pass");
         let blocks = engine.logits_in_blocks(input(), 8, 30_000).expect("blocks of 112 slices");
         let worst = whole.iter().zip(&blocks).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);

@@ -12,12 +12,14 @@ mod net;
 mod network;
 mod package;
 mod postprocess;
+mod refine;
 mod resample;
 
-pub use gate::{Finding, Gate, Limits, Measures};
+pub use gate::{Certainty, Finding, Gate, Limits, Measures, Phase};
 pub use kernels::InstructionSet;
 pub use network::{Backend, Network};
-pub use package::{Package, Plan};
+pub use package::{Package, Plan, SelfTest};
+pub use refine::{Candidate, Refine};
 pub use resample::Grid;
 
 use crate::Explain;
@@ -115,6 +117,7 @@ impl Explain for SegmentError {
 pub struct Segmenter {
     package: Package,
     engine: engine::Engine,
+    refine: Option<engine::Engine>,
 }
 
 /// Labels and what belongs to them.
@@ -126,13 +129,16 @@ pub struct Segmentation {
     pub measures: Measures,
     /// What the gate says.
     pub gate: Gate,
+    /// Lesions that the second network marked for review, largest first; empty without one.
+    pub lesions: Vec<Candidate>,
 }
 
 impl Segmenter {
     /// Loads the network of a package and checks its golden vectors on this machine.
     pub fn load(package: Package) -> Result<Segmenter, SegmentError> {
         let engine = engine::Engine::load(&package)?;
-        Ok(Segmenter { package, engine })
+        let refine = package.refine.as_ref().map(engine::Engine::load_refine).transpose()?;
+        Ok(Segmenter { package, engine, refine })
     }
 
     /// The package it was loaded from.
@@ -153,39 +159,128 @@ impl Segmenter {
         if grid.n_voxels() > engine::GRID_VOXELS_MAX {
             return Err(SegmentError::TooLarge { voxels: grid.n_voxels() });
         }
-        let mut input = grid.sample(volume);
-        let between_share = gate::between_share(&input);
-        input.mapv_inplace(|hu| (hu.clamp(plan.clip_hu[0], plan.clip_hu[1]) - plan.center_hu) / plan.scale_hu);
-        progress(0.2);
-        let mut probabilities = self.engine.logits(input, plan.pad_multiple)?;
-        if probabilities.dim().0 != self.package.scheme.entries.len() + 1 {
-            return Err(SegmentError::Shape);
-        }
+        let hu = grid.sample(volume);
+        progress(0.1);
+        let mut probabilities = self.engine.logits(scaled(&hu, plan), plan.pad_multiple)?;
+        self.check_classes(probabilities.dim().0)?;
         engine::softmax(&mut probabilities);
-        progress(0.8);
-        let (_, n_z, n_y, n_x) = probabilities.dim();
-        let mut classes = Array3::from_shape_fn((n_z, n_y, n_x), |(z, y, x)| {
-            let at = |c: &usize| probabilities[[*c, z, y, x]];
-            (0..probabilities.dim().0).fold(0, |best, c| if at(&c) > at(&best) { c } else { best }) as u8
-        });
+        progress(0.5);
+        let mut classes = engine::arg_max(&probabilities);
         let scheme = &self.package.scheme;
-        let class = |region| scheme.value_of(region);
+        // Labels beyond the first network's classes are the second's alone.
+        let n_classes = probabilities.dim().0;
+        let class = |region| scheme.value_of(region).filter(|value| usize::from(*value) < n_classes);
         let organ = [class(Region::Liver), class(Region::LiverLesion)];
+        let tumor = class(Region::ColorectalTumor);
         let voxel_mm3 = grid.geometry.voxel_mm3();
+        let certainty = self.certainty(&hu, &classes, &probabilities)?;
+        progress(0.7);
         let cleaned = postprocess::clean(
             &mut classes,
             &mut probabilities,
             voxel_mm3,
-            [organ[0], organ[1], class(Region::ColorectalTumor)],
+            [organ[0], organ[1], tumor],
+            postprocess::Least::default(),
         );
-        let entropy = mean_entropy(&classes, &probabilities, organ);
-        let on_grid = gate::OnGrid { entropy, fragments: cleaned.fragments, between_share };
+        let entropy = mean_entropy(&classes, &probabilities, &values(&organ));
+        let liver = classes.mapv(|class| class != 0 && organ.contains(&Some(class)));
+        let on_grid = gate::OnGrid {
+            entropy,
+            fragments: cleaned.fragments,
+            between_share: gate::between_share(&hu),
+            image: gate::image(&hu, &liver, &grid),
+            certainty,
+        };
         let labels = grid.labels_on(&volume.geometry, &probabilities);
-        let labels = LabelMap { labels, geometry: volume.geometry.clone(), scheme: scheme.clone() };
+        let mut labels = LabelMap { labels, geometry: volume.geometry.clone(), scheme: scheme.clone() };
+        let mut lesions = Vec::new();
+        if let (Some(refine), Some(engine)) = (&self.package.refine, &self.refine) {
+            let mut liver = Array3::zeros(classes.dim());
+            for class in organ.into_iter().flatten() {
+                liver += &probabilities.index_axis(Axis(0), usize::from(class));
+            }
+            let first = refine::FirstStage { grid: &grid, liver };
+            lesions = refine.apply(engine, volume, &first, &mut labels)?;
+        }
+        let measures = gate::measure(volume, &labels, on_grid);
+        let mut gate = gate::judge(&measures, &self.package.limits);
+        gate.notes.extend(self.for_review(&labels, &lesions));
+        progress(1.0);
+        Ok(Segmentation { labels, measures, gate, lesions })
+    }
+
+    /// Judges labels that did not come from the network: the image and the anatomy, not how sure the network is.
+    pub fn judge_labels(&self, volume: &Volume, labels: LabelMap) -> Result<Segmentation, SegmentError> {
+        check(volume)?;
+        let plan = &self.package.plan;
+        let grid = Grid::over(&volume.geometry, plan.spacing_mm, plan.pad_multiple);
+        if grid.n_voxels() > engine::GRID_VOXELS_MAX {
+            return Err(SegmentError::TooLarge { voxels: grid.n_voxels() });
+        }
+        let liver = labels.mask(Region::Liver).mapv(|inside| f32::from(u8::from(inside)));
+        let liver = grid.sample(&Volume { hu: liver, geometry: labels.geometry.clone() }).mapv(|share| share > 0.5);
+        let on_grid = gate::OnGrid { image: gate::image(&grid.sample(volume), &liver, &grid), ..Default::default() };
         let measures = gate::measure(volume, &labels, on_grid);
         let gate = gate::judge(&measures, &self.package.limits);
-        progress(1.0);
-        Ok(Segmentation { labels, measures, gate })
+        Ok(Segmentation { labels, measures, gate, lesions: Vec::new() })
+    }
+
+    /// How sure the network is of each region that the package is calibrated for: its entropy, and its answer to a disturbed image.
+    fn certainty(
+        &self,
+        hu: &Array3<f32>,
+        classes: &Array3<u8>,
+        probabilities: &Array4<f32>,
+    ) -> Result<Vec<gate::Certainty>, SegmentError> {
+        let Some(expected) = &self.package.limits.expected else { return Ok(Vec::new()) };
+        let plan = &self.package.plan;
+        let again = engine::arg_max(&self.engine.logits(scaled(&gate::disturbed(hu), plan), plan.pad_multiple)?);
+        let scheme = &self.package.scheme;
+        let of = |row: &gate::ExpectedRegion| {
+            let region = Region::from_name(&row.region)?;
+            let inner = (region == Region::Liver).then_some(Region::LiverLesion);
+            let classes_of = values(&[scheme.value_of(region), inner.and_then(|inner| scheme.value_of(inner))]);
+            let disagreement = gate::disagreement(classes, &again, &classes_of);
+            let entropy = mean_entropy(classes, probabilities, &classes_of);
+            let expected_dice = row.plane.dice(entropy, disagreement);
+            (!disagreement.is_nan()).then_some(gate::Certainty { region, entropy, disagreement, expected_dice })
+        };
+        Ok(expected.regions.iter().filter_map(of).collect())
+    }
+
+    /// Notes on what a person has to look at before it counts.
+    fn for_review(&self, labels: &LabelMap, lesions: &[Candidate]) -> Vec<Finding> {
+        const ADVICE: &str = "look at the marks; `metwatch study reanalyze --labels` takes the corrected ones";
+        let mut notes = Vec::new();
+        if let (Some(largest), Some(refine)) = (lesions.first(), &self.package.refine) {
+            let sentence = format!(
+                "{} liver lesions are marked for review, the largest of {:.1} mL with a mean probability of {:.2} (marked from {:.1} mL and {:.2})",
+                lesions.len(),
+                largest.volume_ml,
+                largest.probability,
+                refine.lesion_mm3_min / 1000.0,
+                refine.lesion_probability_min
+            );
+            notes.push(Finding { code: "gate.lesions-for-review", sentence, advice: ADVICE });
+        }
+        for region in &self.package.for_review {
+            let ml = labels.volume_ml(*region);
+            if ml > 0.0 && (*region != Region::LiverLesion || lesions.is_empty()) {
+                let sentence =
+                    format!("{}: {ml:.1} mL are marked for review; nobody has confirmed them", region.title());
+                notes.push(Finding { code: "gate.for-review", sentence, advice: ADVICE });
+            }
+        }
+        notes
+    }
+
+    /// The first network has a class per label, but for labels that only the second gives.
+    fn check_classes(&self, n_classes: usize) -> Result<(), SegmentError> {
+        let entries = &self.package.scheme.entries;
+        let of_second = |value: &u8| self.package.refine.as_ref().is_some_and(|refine| refine.classes.contains(value));
+        let fits = (2..=entries.len() + 1).contains(&n_classes)
+            && entries.iter().skip(n_classes - 1).all(|(value, ..)| of_second(value));
+        if fits { Ok(()) } else { Err(SegmentError::Shape) }
     }
 }
 
@@ -205,11 +300,21 @@ fn check(volume: &Volume) -> Result<(), SegmentError> {
     }
 }
 
+/// HU as the first network takes them, shape (1, z, y, x).
+fn scaled(hu: &Array3<f32>, plan: &Plan) -> Array4<f32> {
+    let [low, high] = plan.clip_hu;
+    hu.mapv(|hu| (hu.clamp(low, high) - plan.center_hu) / plan.scale_hu).insert_axis(Axis(0))
+}
+
+fn values(of: &[Option<u8>]) -> Vec<u8> {
+    of.iter().flatten().copied().collect()
+}
+
 /// Mean entropy (nats) over the voxels of the given classes on the network's grid; 0 without such voxels.
-fn mean_entropy(classes: &Array3<u8>, probabilities: &Array4<f32>, of: [Option<u8>; 2]) -> f64 {
+fn mean_entropy(classes: &Array3<u8>, probabilities: &Array4<f32>, of: &[u8]) -> f64 {
     let (mut sum, mut n) = (0.0f64, 0u64);
     for ((z, y, x), class) in classes.indexed_iter() {
-        if *class != 0 && of.contains(&Some(*class)) {
+        if of.contains(class) {
             n += 1;
             let at = |c| f64::from(probabilities[[c, z, y, x]]);
             sum -= (0..probabilities.dim().0).map(at).filter(|p| *p > 0.0).map(|p| p * p.ln()).sum::<f64>();

@@ -1,6 +1,7 @@
 //! A segmenter package: manifest, hashes, plan, gate limits. Bytes in, values out; folders are read elsewhere.
 
-use super::{SegmentError, gate::Limits};
+use super::gate::{Expected, ImageLimits, Limits};
+use super::{SegmentError, refine::Refine};
 use crate::volume::{LabelScheme, Region};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
@@ -74,6 +75,12 @@ pub struct Package {
     pub metrics: BTreeMap<String, f64>,
     /// Golden vectors.
     pub golden: Golden,
+    /// What the model must find in phantoms.
+    pub self_test: Option<SelfTest>,
+    /// Regions whose marks are candidates for a person, never part of a risk by themselves.
+    pub for_review: Vec<Region>,
+    /// The second network, if there is one.
+    pub refine: Option<Refine>,
 }
 
 #[derive(Deserialize)]
@@ -91,8 +98,92 @@ struct Manifest {
     quantization: Quantization,
     labels: Vec<LabelRow>,
     gate: GateRow,
+    refine: Option<RefineRow>,
+    self_test: Option<SelfTest>,
     #[serde(default)]
     metrics: BTreeMap<String, f64>,
+}
+
+/// `[refine]`: a second network that looks at the box round the liver which the first one found, for lesions and the liver's surface.
+/// Both its files stand in `[files]`. All keys are required but the last.
+///
+/// ```toml
+/// [refine]
+/// file = "refine.onnx"                # x, y, z dynamic; shape (1, channels, z, y, x) -> (1, 1 + classes, z, y, x), logits
+/// golden = "refine_golden.json"       # as golden.json: lcg input of channels * z * y * x values, every stride-th logit
+/// input = "input"
+/// output = "logits"
+/// classes = ["liver", "liver_lesion"] # regions of logits 1 and 2 (logit 0: neither); each is also one of [[labels]]
+/// spacing_mm = [2.0, 2.0, 2.0]        # its grid along x, y, z: axis-aligned LPS, centered on the box
+/// pad_multiple = 8                    # each axis is padded at its high end with air (-1000 HU) to a multiple of this
+/// margin_mm = 20.0                    # the box is that of the first network's liver (lesions included) and this on each side
+/// band_mm = 10.0                      # it moves the liver's surface by at most this; further in is liver, further out is not
+/// scale_hu = 40.0                     # input = (HU - median HU of the liver) / scale_hu ...
+/// clip = 3.0                          # ... clipped to -clip..clip
+/// lesion_ml_min = 0.2                 # operating point: smaller components of lesion are liver ...
+/// lesion_probability_min = 0.5        # ... and those whose mean probability of lesion is lower
+/// liver_channel = false               # true: a second input channel, the first network's probability of liver or lesion, 0 to 1
+/// ```
+///
+/// The median is taken on the refine grid over voxels where the first network's probability of liver or lesion (cleaned, interpolated
+/// linearly) is over 0.5; before sampling the scan is smoothed as for the first network (0.42 (target / spacing - 1) voxels).
+/// `[[labels]]` lists the first network's classes in their order; a region that only the second network gives (a lesion) follows them.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RefineRow {
+    file: String,
+    golden: String,
+    input: String,
+    output: String,
+    classes: Vec<String>,
+    spacing_mm: [f64; 3],
+    pad_multiple: usize,
+    margin_mm: f64,
+    band_mm: f64,
+    scale_hu: f32,
+    clip: f32,
+    lesion_ml_min: f64,
+    lesion_probability_min: f64,
+    #[serde(default)]
+    liver_channel: bool,
+}
+
+/// `[self_test]`: the golden self-test, what the model must find in phantoms (`metwatch phantom`, 192 x 192 x 80 voxels of 2 x 2 x 4 mm)
+/// of these seeds on any machine.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SelfTest {
+    /// Seeds of the phantoms.
+    pub phantom_seeds: Vec<u64>,
+    /// `[[self_test.regions]]`.
+    pub regions: Vec<SelfTestRegion>,
+}
+
+/// What holds for one region in each phantom.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SelfTestRegion {
+    /// Name of the region.
+    pub region: String,
+    /// Least Dice with the truth.
+    pub dice_min: f64,
+    /// Largest difference of the volume from the truth, relative to the truth.
+    pub volume_error_max: f64,
+}
+
+fn check_self_test(test: SelfTest) -> Result<SelfTest, SegmentError> {
+    let fits = |row: &SelfTestRegion| {
+        Region::from_name(&row.region).is_some()
+            && row.dice_min > 0.0
+            && row.dice_min <= 1.0
+            && (0.0..1.0).contains(&row.volume_error_max)
+    };
+    let some = !test.phantom_seeds.is_empty() && !test.regions.is_empty() && test.phantom_seeds.len() <= 16;
+    if some && test.regions.iter().all(fits) {
+        Ok(test)
+    } else {
+        Err(invalid("[self_test] has no seed, an unknown region or a limit that cannot fail".into()))
+    }
 }
 
 #[derive(Deserialize)]
@@ -125,9 +216,12 @@ struct LabelRow {
     value: u8,
     region: String,
     snomed: String,
+    /// What the network marks is a candidate: shown, never measured for a risk until a person has confirmed it.
+    #[serde(default)]
+    for_review: bool,
 }
 
-/// [`Limits`] as the manifest spells them; every key is required.
+/// [`Limits`] as the manifest spells them; every key but the two tables is required.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct GateRow {
@@ -147,6 +241,9 @@ struct GateRow {
     cut_note_over: f64,
     tumor_ml_note_over: f64,
     between_share_refuse_over: f64,
+    #[serde(default)]
+    image: ImageLimits,
+    expected_dice: Option<Expected>,
 }
 
 #[derive(Deserialize)]
@@ -182,9 +279,9 @@ impl Package {
             return Err(invalid(format!("the file {extra} is not named in the manifest")));
         }
         let plan = plan(&m.plan)?;
-        let golden: GoldenRow = serde_json::from_slice(files.get("golden.json").ok_or_else(|| missing("golden.json"))?)
-            .map_err(|e| invalid(format!("golden.json: {e}")))?;
-        check_golden(&golden, plan.pad_multiple)?;
+        let golden = golden(&files, "golden.json", plan.pad_multiple)?;
+        let scheme = scheme(&m.labels)?;
+        let refine = m.refine.map(|row| refine(row, &scheme, &mut files)).transpose()?;
         Ok(Package {
             id: m.id,
             version: m.version,
@@ -195,17 +292,19 @@ impl Package {
             input: m.io.input,
             output: m.io.output,
             plan,
-            scheme: scheme(&m.labels)?,
+            scheme,
             quantization: format!("{} weights, {} arithmetic", m.quantization.weights, m.quantization.arithmetic),
-            limits: limits(&m.gate)?,
+            limits: limits(m.gate)?,
             metrics: m.metrics,
-            golden: Golden {
-                shape_zyx: golden.shape_zyx,
-                seed: golden.seed,
-                stride: golden.stride,
-                tolerance: golden.tolerance,
-                logits: golden.logits,
-            },
+            golden,
+            for_review: m
+                .labels
+                .iter()
+                .filter(|row| row.for_review)
+                .filter_map(|row| Region::from_name(&row.region))
+                .collect(),
+            refine,
+            self_test: m.self_test.map(check_self_test).transpose()?,
         })
     }
 }
@@ -228,8 +327,57 @@ fn plan(row: &PlanRow) -> Result<Plan, SegmentError> {
     })
 }
 
-/// A golden input that the network can take, and a tolerance that can fail.
-fn check_golden(golden: &GoldenRow, multiple: usize) -> Result<(), SegmentError> {
+/// The second network with a plan that makes a grid and a finite input.
+fn refine(row: RefineRow, scheme: &LabelScheme, files: &mut BTreeMap<String, Vec<u8>>) -> Result<Refine, SegmentError> {
+    let mut classes = Vec::new();
+    for name in &row.classes {
+        let value = Region::from_name(name).and_then(|region| scheme.value_of(region));
+        classes.push(value.ok_or_else(|| invalid(format!("[refine] names {name:?}, which is not in [[labels]]")))?);
+    }
+    let (liver, lesion) = (scheme.value_of(Region::Liver), scheme.value_of(Region::LiverLesion));
+    let classes_fit = classes.first() == liver.as_ref()
+        && match classes[1..] {
+            [] => true,
+            [second] => Some(second) == lesion,
+            _ => false,
+        };
+    if !classes_fit {
+        return Err(invalid("[refine] classes must be [\"liver\"] or [\"liver\", \"liver_lesion\"]".into()));
+    }
+    let within = |value: f64, low: f64, high: f64| (low..=high).contains(&value);
+    let fits = row.spacing_mm.iter().all(|s| within(*s, 0.5, 20.0))
+        && (1..=64).contains(&row.pad_multiple)
+        && within(row.margin_mm, 0.0, 100.0)
+        && within(row.band_mm, 0.0, row.margin_mm)
+        && within(f64::from(row.scale_hu), 1.0, 1000.0)
+        && within(f64::from(row.clip), 0.1, 100.0)
+        && within(row.lesion_ml_min, 0.0, 100.0)
+        && within(row.lesion_probability_min, 0.0, 1.0);
+    if !fits {
+        return Err(invalid("[refine] has a value out of range".into()));
+    }
+    Ok(Refine {
+        golden: golden(files, &row.golden, row.pad_multiple)?,
+        onnx: files.remove(&row.file).ok_or_else(|| missing(&row.file))?,
+        input: row.input,
+        output: row.output,
+        classes,
+        spacing_mm: row.spacing_mm,
+        pad_multiple: row.pad_multiple,
+        margin_mm: row.margin_mm,
+        band_mm: row.band_mm,
+        scale_hu: row.scale_hu,
+        clip: row.clip,
+        lesion_mm3_min: 1000.0 * row.lesion_ml_min,
+        lesion_probability_min: row.lesion_probability_min,
+        liver_channel: row.liver_channel,
+    })
+}
+
+/// Golden vectors with an input that the network can take, and a tolerance that can fail.
+fn golden(files: &BTreeMap<String, Vec<u8>>, name: &str, multiple: usize) -> Result<Golden, SegmentError> {
+    let bytes = files.get(name).ok_or_else(|| missing(name))?;
+    let golden: GoldenRow = serde_json::from_slice(bytes).map_err(|e| invalid(format!("{name}: {e}")))?;
     let shape_fits = golden.shape_zyx.iter().all(|n| *n > 0 && n.is_multiple_of(multiple));
     let cells = golden.shape_zyx.iter().fold(1usize, |n, s| n.saturating_mul(*s));
     let tolerance_fits = golden.tolerance > 0.0 && golden.tolerance <= GOLDEN_TOLERANCE_MAX;
@@ -240,13 +388,19 @@ fn check_golden(golden: &GoldenRow, multiple: usize) -> Result<(), SegmentError>
         || !tolerance_fits
         || golden.logits.is_empty()
     {
-        return Err(invalid("golden.json has a value out of range".into()));
+        return Err(invalid(format!("{name} has a value out of range")));
     }
-    Ok(())
+    Ok(Golden {
+        shape_zyx: golden.shape_zyx,
+        seed: golden.seed,
+        stride: golden.stride,
+        tolerance: golden.tolerance,
+        logits: golden.logits,
+    })
 }
 
 /// Limits that are numbers: a NaN would never refuse.
-fn limits(row: &GateRow) -> Result<Limits, SegmentError> {
+fn limits(row: GateRow) -> Result<Limits, SegmentError> {
     let limits = Limits {
         liver_ml_refuse_under: row.liver_ml_refuse_under,
         liver_ml_refuse_over: row.liver_ml_refuse_over,
@@ -264,6 +418,8 @@ fn limits(row: &GateRow) -> Result<Limits, SegmentError> {
         cut_note_over: row.cut_note_over,
         tumor_ml_note_over: row.tumor_ml_note_over,
         between_share_refuse_over: row.between_share_refuse_over,
+        image: row.image,
+        expected: row.expected_dice,
     };
     if limits.are_ordered() {
         Ok(limits)

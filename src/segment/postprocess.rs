@@ -12,8 +12,20 @@ pub struct Cleaned {
 
 /// Tumor components below this are crumbs.
 const TUMOR_MM3_MIN: f64 = 1500.0;
-/// Lesion components below this are crumbs.
-const LESION_MM3_MIN: f64 = 200.0;
+/// What a component of lesion needs so that it is no crumb.
+#[derive(Debug, Clone, Copy)]
+pub struct Least {
+    /// Smallest volume.
+    pub lesion_mm3: f64,
+    /// Lowest mean probability of lesion, 0 to 1.
+    pub lesion_probability: f64,
+}
+
+impl Default for Least {
+    fn default() -> Self {
+        Least { lesion_mm3: 200.0, lesion_probability: 0.0 }
+    }
+}
 
 /// Background enclosed by the liver is liver up to this size (a vessel or a lesion that the network missed), else it is left alone.
 const HOLE_MM3_MAX: f64 = 20_000.0;
@@ -26,6 +38,7 @@ pub fn clean(
     probabilities: &mut Array4<f32>,
     voxel_mm3: f64,
     [liver, lesion, tumor]: [Option<u8>; 3],
+    least: Least,
 ) -> Cleaned {
     let mut cleaned = Cleaned::default();
     let of = |set: &[Option<u8>], v: u8| v != 0 && set.contains(&Some(v));
@@ -49,12 +62,15 @@ pub fn clean(
             }
         }
     }
-    for (class, least_mm3, only_largest) in [(lesion, LESION_MM3_MIN, false), (tumor, TUMOR_MM3_MIN, true)] {
+    for (class, least_mm3, only_largest) in [(lesion, least.lesion_mm3, false), (tumor, TUMOR_MM3_MIN, true)] {
         let parts = components(&classes.mapv(|v| of(&[class], v)));
         let largest = parts.iter().map(Vec::len).max().unwrap_or(0);
         let mut kept = false;
         for part in &parts {
-            let crumb = (part.len() as f64) * voxel_mm3 < least_mm3;
+            let faint = class.is_some_and(|class| {
+                Some(class) == lesion && mean_probability(part, probabilities, class) < least.lesion_probability
+            });
+            let crumb = faint || (part.len() as f64) * voxel_mm3 < least_mm3;
             let second = only_largest && (part.len() < largest || kept);
             if crumb && class == lesion {
                 // A crumb inside the liver is liver.
@@ -67,6 +83,12 @@ pub fn clean(
         }
     }
     cleaned
+}
+
+/// Mean probability of a class over voxels (z, y, x).
+pub fn mean_probability(part: &[[usize; 3]], probabilities: &Array4<f32>, class: u8) -> f64 {
+    let of = |[z, y, x]: &[usize; 3]| f64::from(probabilities[[usize::from(class), *z, *y, *x]]);
+    part.iter().map(of).sum::<f64>() / part.len().max(1) as f64
 }
 
 fn remove(part: &[[usize; 3]], classes: &mut Array3<u8>, probabilities: &mut Array4<f32>) {
@@ -152,7 +174,7 @@ mod tests {
         classes[[0, 0, 7]] = 1; // a fragment
         classes.slice_mut(ndarray::s![0..2, 0..4, 9..12]).fill(4); // 24 voxels of tumor
         let mut p = Array4::<f32>::zeros((5, 4, 4, 12));
-        let cleaned = clean(&mut classes, &mut p, 64.0, [Some(1), Some(2), Some(4)]);
+        let cleaned = clean(&mut classes, &mut p, 64.0, [Some(1), Some(2), Some(4)], Least::default());
         assert!((cleaned.fragments - 1.0 / 65.0).abs() < 1e-12);
         assert_eq!(classes[[0, 0, 7]], 0);
         assert_eq!(classes[[1, 1, 1]], 1, "64 mm3 are no lesion");
@@ -169,9 +191,9 @@ mod tests {
         classes[[1, 5, 5]] = 0; // a dent
         let mut p = Array4::<f32>::zeros((5, 9, 9, 9));
         let mut large = classes.clone();
-        clean(&mut classes, &mut p, 64.0, [Some(1), Some(2), Some(4)]);
+        clean(&mut classes, &mut p, 64.0, [Some(1), Some(2), Some(4)], Least::default());
         assert_eq!([classes[[4, 4, 4]], classes[[2, 2, 2]], classes[[1, 5, 5]]], [1, 3, 0]);
-        clean(&mut large, &mut p, 20_000.0, [Some(1), Some(2), Some(4)]);
+        clean(&mut large, &mut p, 20_000.0, [Some(1), Some(2), Some(4)], Least::default());
         assert_eq!(large[[4, 4, 4]], 0, "a cavity of 20 mL is no missed vessel");
     }
 
@@ -184,12 +206,12 @@ mod tests {
         classes.slice_mut(s![0..4, 0..4, 18..21]).fill(4); // 48 voxels
         classes.slice_mut(s![0..4, 0..4, 24..28]).fill(4); // 64 voxels
         let mut p = Array4::<f32>::zeros((5, 8, 8, 32));
-        clean(&mut classes, &mut p, 64.0, [Some(1), Some(2), Some(4)]);
+        clean(&mut classes, &mut p, 64.0, [Some(1), Some(2), Some(4)], Least::default());
         assert_eq!([2, 4].map(|k| classes.iter().filter(|v| **v == k).count()), [8, 64]);
         assert_eq!(classes[[0, 0, 18]], 0);
         let mut empty = Array3::<u8>::zeros((2, 2, 2));
         assert_eq!(
-            clean(&mut empty, &mut Array4::zeros((5, 2, 2, 2)), 64.0, [Some(1), None, None]),
+            clean(&mut empty, &mut Array4::zeros((5, 2, 2, 2)), 64.0, [Some(1), None, None], Least::default()),
             Cleaned::default()
         );
     }

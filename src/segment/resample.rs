@@ -186,6 +186,34 @@ impl Grid {
     }
 }
 
+/// Values of shape (z, y, x) on one grid, at the voxels of another, linearly; beyond its ends the value at the end.
+pub fn interpolate(values: &Array3<f32>, from: &Grid, at: &Grid) -> Array3<f32> {
+    let places: [Vec<(usize, f32)>; 3] = std::array::from_fn(|a| {
+        let n = values.len_of(Axis(2 - a));
+        let place = |k: usize| {
+            let mm = at.geometry.origin_mm[a] + k as f64 * at.geometry.spacing_mm[a];
+            let t = ((mm - from.geometry.origin_mm[a]) / from.geometry.spacing_mm[a]).clamp(0.0, n as f64 - 1.0);
+            let low = (t as usize).min(n.saturating_sub(2));
+            (low, (t - low as f64) as f32)
+        };
+        (0..at.padded[a]).map(place).collect()
+    });
+    let high = |low: usize, axis: usize| (low + 1).min(values.len_of(Axis(axis)) - 1);
+    let mut out = Array3::zeros((at.padded[2], at.padded[1], at.padded[0]));
+    out.axis_iter_mut(Axis(0)).into_par_iter().zip(&places[2]).for_each(|(mut plane, &(z, f_z))| {
+        let (below, above) = (values.index_axis(Axis(0), z), values.index_axis(Axis(0), high(z, 0)));
+        let between = ndarray::Zip::from(&below).and(&above).map_collect(|a, b| a * (1.0 - f_z) + b * f_z);
+        for (mut line, &(y, f_y)) in plane.outer_iter_mut().zip(&places[1]) {
+            let y_high = high(y, 1);
+            for (to, &(x, f_x)) in line.iter_mut().zip(&places[0]) {
+                let at = |x: usize| between[[y, x]] * (1.0 - f_y) + between[[y_high, x]] * f_y;
+                *to = at(x) * (1.0 - f_x) + at(high(x, 2)) * f_x;
+            }
+        }
+    });
+    out
+}
+
 fn arg_max(values: impl Iterator<Item = f32>) -> u8 {
     let mut best = (f32::NEG_INFINITY, 0);
     for (class, value) in values.enumerate() {

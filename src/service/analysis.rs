@@ -2,9 +2,10 @@
 
 use super::features::Features;
 use super::objects::{self, Source};
-use super::packages::{PackageReadError, read_package, shipped_nomogram, shipped_segmenter};
+use super::packages::{PackageReadError, read_package, segmenter_files, shipped_nomogram};
 use super::result::{
-    AssessmentResult, ContributionResult, PackageRef, RESULT_SCHEMA, RegionResult, Remark, ResultV1, Status,
+    AssessmentResult, ContributionResult, PackageRef, QualityResult, RESULT_SCHEMA, RegionResult, Remark, ResultV1,
+    Status,
 };
 use crate::risk::{self, Assessment, ClinicalKey, ClinicalValues, Nomogram, RiskError};
 use crate::segment::{self, Finding, Gate, Package, Segmentation, Segmenter};
@@ -15,6 +16,12 @@ use std::path::Path;
 
 /// Regions whose features are computed.
 const MEASURED: [Region; 2] = [Region::Liver, Region::ColorectalTumor];
+
+/// Regions that may carry a risk: of the network's marks those that need no review, of labels that a person supplied or corrected all.
+pub fn confirmed(models: &Models, by_person: bool) -> Vec<Region> {
+    let for_review = &models.segmenter.package().for_review;
+    MEASURED.into_iter().filter(|region| by_person || !for_review.contains(region)).collect()
+}
 
 /// The packages that compute a study.
 pub struct Models {
@@ -84,10 +91,9 @@ impl Models {
     }
 }
 
-/// Loads a segmenter; without a folder the one of the binary.
-pub fn load_segmenter(folder: Option<&Path>) -> Result<Segmenter, ModelsError> {
-    let files = folder.map_or_else(|| Ok(shipped_segmenter()), read_package)?;
-    Ok(Segmenter::load(Package::from_files(files)?)?)
+/// Loads a segmenter: a package folder, or the name of one in the binary ([`super::BUILT_IN`]); `None` is the first of those.
+pub fn load_segmenter(asked: Option<&Path>) -> Result<Segmenter, ModelsError> {
+    Ok(Segmenter::load(Package::from_files(segmenter_files(asked)?)?)?)
 }
 
 /// Loads a nomogram; without a folder the one of the binary.
@@ -96,12 +102,17 @@ pub fn load_nomogram(folder: Option<&Path>) -> Result<Nomogram, ModelsError> {
     Ok(Nomogram::from_files(&files)?)
 }
 
-/// Features of the liver and of the tumor, and a remark for each region that could not be measured.
-pub fn measure(volume: &Volume, labels: &LabelMap, settings: &radiomics::Settings) -> (Features, Vec<Remark>) {
+/// Features of the given regions, and a remark for each that could not be measured.
+pub fn measure(
+    volume: &Volume,
+    labels: &LabelMap,
+    settings: &radiomics::Settings,
+    regions: &[Region],
+) -> (Features, Vec<Remark>) {
     let mut features = Features::default();
     let mut remarks = Vec::new();
-    for region in MEASURED {
-        let mask = labels.mask(region);
+    for region in regions {
+        let mask = labels.mask(*region);
         if !mask.iter().any(|inside| *inside) {
             continue;
         }
@@ -136,6 +147,10 @@ pub struct Context<'a> {
     pub notes: Vec<Remark>,
     /// The labels.
     pub labels: &'a LabelMap,
+    /// Whether a person made or corrected them.
+    pub by_person: bool,
+    /// What the image is like and how sure the network is.
+    pub quality: Option<QualityResult>,
     /// Clinical values and how often they came.
     pub clinical: (ClinicalValues, u32),
     /// Milliseconds per step so far.
@@ -153,6 +168,14 @@ pub fn score(context: Context<'_>, features: &Features) -> ResultV1 {
             code: "risk.lesions-present".into(),
             sentence: format!("{lesion_ml:.0} mL of the liver look like lesions: a risk of later metastasis does not fit a liver that may have some now"),
             advice: "have the marked lesions read before using the risk".into(),
+        });
+    }
+    let tumor_ml = labels.volume_ml(Region::ColorectalTumor);
+    if tumor_ml > 0.0 && !confirmed(models, context.by_person).contains(&Region::ColorectalTumor) {
+        notes.push(Remark {
+            code: "risk.tumor-unconfirmed".into(),
+            sentence: format!("{tumor_ml:.0} mL are marked as colorectal tumor, but nobody has confirmed them: the risk is computed without tumor features"),
+            advice: "confirm or correct the mark: `metwatch study reanalyze --labels`".into(),
         });
     }
     let mut assessment = None;
@@ -190,6 +213,7 @@ pub fn score(context: Context<'_>, features: &Features) -> ResultV1 {
         size_xyz: labels.geometry.size,
         spacing_mm: labels.geometry.spacing_mm,
         regions: regions(labels),
+        quality: context.quality,
         assessment,
         clinical: ClinicalKey::ALL.iter().filter_map(|k| Some((k.name().to_string(), known(k)?))).collect(),
         clinical_missing: ClinicalKey::ALL
@@ -239,7 +263,21 @@ fn regions(labels: &LabelMap) -> Vec<RegionResult> {
         n_voxels: labels.mask(*region).iter().filter(|m| **m).count(),
         volume_ml: labels.volume_ml(*region),
     };
-    labels.scheme.entries.iter().map(entry).collect()
+    labels.scheme.entries.iter().filter(|(_, region, _)| region.is_target()).map(entry).collect()
+}
+
+/// What the gate measured, as it stands in a result.
+pub fn quality(segmentation: &Segmentation) -> QualityResult {
+    let m = &segmentation.measures;
+    let number = |value: f64| value.is_finite().then_some(value);
+    let of = |c: &segment::Certainty| Some((c.region.name().to_string(), number(c.expected_dice)?));
+    QualityResult {
+        phase: m.phase().name().into(),
+        liver_hu: number(m.liver_hu),
+        noise_hu: number(m.noise_hu),
+        slice_spacing_mm: m.slice_spacing_mm,
+        expected_dice: m.on_grid.certainty.iter().filter_map(of).collect(),
+    }
 }
 
 fn assessment_result(a: &Assessment) -> AssessmentResult {
@@ -279,14 +317,15 @@ pub fn label_files(
     source: Option<Source<'_>>,
     created_at: &str,
 ) -> Result<BTreeMap<String, Vec<u8>>, FilesError> {
-    let labels = &segmentation.labels;
+    let labels = &segmentation.labels.targets();
     let pictures = console::key_pictures(volume, labels);
     let mut files = match source {
         Some(source) => objects::label_objects(labels, &pictures, models, source, created_at)?,
         None => BTreeMap::new(),
     };
     files.extend(pictures.into_iter().map(|picture| (picture.name, picture.png)));
-    files.insert("labels.nii.gz".into(), volume::encode_nifti(labels.labels.view(), &labels.geometry)?);
+    let all = &segmentation.labels;
+    files.insert("labels.nii.gz".into(), volume::encode_nifti(all.labels.view(), &all.geometry)?);
     Ok(files)
 }
 

@@ -100,7 +100,7 @@ pub fn check(config: &Config) -> Vec<Finding> {
 
 /// Whether the model packages can be used.
 pub(super) fn models(config: &Config) -> Finding {
-    match checked_models(config) {
+    match active_models(config) {
         Ok(m) => {
             let package = m.segmenter.package();
             Finding::good(format!(
@@ -138,7 +138,7 @@ pub(super) fn store(directory: &Path) -> Option<Finding> {
 }
 
 /// The packages that would run, looked at without changing the slots.
-fn checked_models(config: &Config) -> Result<Models, super::analysis::ModelsError> {
+pub(super) fn active_models(config: &Config) -> Result<Models, super::analysis::ModelsError> {
     let Some(directory) = &config.models.slots else {
         return Models::load(config.models.segmenter.as_deref(), config.models.nomogram.as_deref());
     };

@@ -48,7 +48,7 @@ pub struct StoreConfig {
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ModelsConfig {
-    /// Folder of the segmenter package; without it the demonstration package.
+    /// Folder of the segmenter package, or the name of one in the program: `abdomen` (real CT) or `phantom` (demonstration).
     pub segmenter: Option<PathBuf>,
     /// Folder of the nomogram package; without it the demonstration package.
     pub nomogram: Option<PathBuf>,

@@ -27,6 +27,7 @@ pub mod plan;
 mod ports;
 mod probes;
 mod pulse;
+mod reanalyze;
 mod result;
 mod run;
 mod sink;
@@ -41,9 +42,11 @@ pub use doctor::{Diagnosis, Severity, doctor};
 pub use features::Features;
 pub use health::{machine as machine_payload, postponed};
 pub use models::{ActiveModels, this_box};
-pub use packages::{PackageReadError, built_in, read_package};
+pub use packages::{BUILT_IN, PackageReadError, built_in, read_package};
+pub use reanalyze::{Correction, ReanalyzeError, reanalyze};
 pub use result::{
-    AssessmentResult, ContributionResult, PackageRef, RESULT_SCHEMA, RegionResult, Remark, ResultV1, Status,
+    AssessmentResult, ContributionResult, PackageRef, QualityResult, RESULT_SCHEMA, RegionResult, Remark, ResultV1,
+    Status,
 };
 pub use run::{Service, StartError};
 

@@ -88,6 +88,12 @@ impl ActiveModels {
         Ok((active, news))
     }
 
+    /// Packages that stay, for a command beside the service.
+    pub fn fixed(models: Arc<Models>) -> ActiveModels {
+        let running = hashes(&models);
+        ActiveModels { models, slots: None, serial: 0, running, since: Instant::now(), on_trial: false }
+    }
+
     /// The packages.
     pub fn models(&self) -> Arc<Models> {
         self.models.clone()

@@ -53,6 +53,21 @@ pub struct RegionResult {
     pub volume_ml: f64,
 }
 
+/// What the image is like, and how sure the network is.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct QualityResult {
+    /// Contrast phase that blood and liver show: `native`, `arterial`, `portal-venous`, `late` or `unknown`.
+    pub phase: String,
+    /// Median HU of the liver.
+    pub liver_hu: Option<f64>,
+    /// Noise of one voxel inside the liver.
+    pub noise_hu: Option<f64>,
+    /// Distance between slices along the body axis.
+    pub slice_spacing_mm: f64,
+    /// Region name -> Dice that volumes had on which the network was as sure as here; empty where the package was not calibrated.
+    pub expected_dice: BTreeMap<String, f64>,
+}
+
 /// One predictor's part in the risk.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ContributionResult {
@@ -120,6 +135,9 @@ pub struct ResultV1 {
     pub spacing_mm: [f64; 3],
     /// What was segmented.
     pub regions: Vec<RegionResult>,
+    /// What the image is like; absent in results of earlier versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quality: Option<QualityResult>,
     /// The risk; `null` when the study was refused.
     pub assessment: Option<AssessmentResult>,
     /// Clinical values that are known; yes is 1, no is 0. The unit is in the name.

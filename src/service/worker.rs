@@ -11,13 +11,14 @@ use super::models::ActiveModels;
 use super::objects::{self, Source};
 use super::plan::{Patience, Situation, Stage, Step, is_ready, next_step};
 use super::pulse::Pulse;
-use super::result::{Remark, ResultV1};
+use super::reanalyze::Correction;
+use super::result::{QualityResult, Remark, ResultV1};
 use super::sink::Arrivals;
 use crate::alert::payload::{EventKind, rfc3339};
 use crate::alert::{self, Identifiers};
 use crate::dicom::{self, SeriesError, SeriesPlan};
 use crate::risk::{self, ClinicalValues};
-use crate::segment::Gate;
+use crate::segment::{Gate, Segmentation};
 use crate::store::{AuditNote, PackagesV1, SpoolFile, StateV1, Store, StoreError, StudyChange, StudyV1};
 use crate::volume::{self, LabelMap, Volume};
 use crate::{Explain, clinical};
@@ -88,7 +89,7 @@ pub struct UnderWay {
     volume: Option<Volume>,
     labels: Option<LabelMap>,
     /// Voxels of the volume where nothing was measured.
-    unmeasured: Vec<Range<usize>>,
+    pub(super) unmeasured: Vec<Range<usize>>,
     series: Option<Gate>,
     steps_ms: Vec<(String, f64)>,
     /// The stage whose beginning is recorded, and the study's revision.
@@ -107,6 +108,11 @@ struct SegmentationV1 {
     segmenter_sha256: Option<String>,
     /// The radiomics settings that made the features.
     settings_sha256: Option<String>,
+    #[serde(default)]
+    quality: Option<QualityResult>,
+    /// Who made or corrected the labels, if a person did, and why.
+    #[serde(default)]
+    corrected: Option<Correction>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -185,7 +191,9 @@ impl Worker {
     fn made_by_others(&self, study: &StudyV1, kept: &SegmentationV1) -> Option<Result<StudyV1, StoreError>> {
         let differs = |made: &Option<String>, now: &str| made.as_deref().is_some_and(|made| made != now);
         let segmenter = analysis::segmenter_ref(&self.models).sha256;
-        let (state, what) = if differs(&kept.segmenter_sha256, &segmenter) {
+        // What a person made or corrected is nobody's to make again.
+        let by_network = kept.corrected.is_none();
+        let (state, what) = if by_network && differs(&kept.segmenter_sha256, &segmenter) {
             (StateV1::Assembled, "the labels were made by another segmenter")
         } else if differs(&kept.settings_sha256, &self.models.nomogram.radiomics.sha256) {
             (StateV1::Segmented, "the features were made for another nomogram")
@@ -306,7 +314,7 @@ impl Worker {
         outcome
     }
 
-    fn perform(&mut self, study: &StudyV1, all: &[StudyV1], step: Step) -> Result<StudyV1, Stopped> {
+    pub(super) fn perform(&mut self, study: &StudyV1, all: &[StudyV1], step: Step) -> Result<StudyV1, Stopped> {
         let _span = tracing::info_span!("study", number = %study.number).entered();
         match step {
             Step::Wait => Ok(study.clone()),
@@ -341,7 +349,7 @@ impl Worker {
         Ok(plan)
     }
 
-    fn volume(&mut self, study: &StudyV1) -> Result<(SeriesPlan, Volume), Stopped> {
+    pub(super) fn volume(&mut self, study: &StudyV1) -> Result<(SeriesPlan, Volume), Stopped> {
         let plan = self.plan(study)?.map_err(|e| rejected(&e))?;
         if let Some(volume) = self.under_way.entry(study.number.clone()).or_default().volume.take() {
             return Ok((plan, volume));
@@ -385,10 +393,28 @@ impl Worker {
         dicom::leave_out(unmeasured, &mut segmentation.labels.labels);
         let segment_ms = ms(began);
         tracing::info!(elapsed_ms = segment_ms, reasons = segmentation.gate.reasons.len(), "segmented");
+        let artifacts = self.keep_labels(study, &plan, volume, segmentation, segment_ms, None)?;
+        let change = StudyChange { artifacts, ..StudyChange::to(StateV1::Segmented) };
+        let note = AuditNote::new("service", "study.segmented").detail(self.packages().segmenter);
+        Ok(self.store.transition(study, &change, &[], &note, super::now_ms())?)
+    }
+
+    /// Writes what a segmentation leaves for the steps after it, and keeps volume and labels in memory for them. `study` carries the
+    /// number and the revision that the labels are for.
+    pub(super) fn keep_labels(
+        &mut self,
+        study: &StudyV1,
+        plan: &SeriesPlan,
+        volume: Volume,
+        segmentation: Segmentation,
+        segment_ms: f64,
+        corrected: Option<Correction>,
+    ) -> Result<BTreeMap<String, SpoolFile>, Stopped> {
+        let models = self.models.clone();
         let began = Instant::now();
         let created_at = rfc3339(super::now_ms());
         let seed = format!("{} {}", study.series_uid, study.revision);
-        let source = Some(Source { plan: &plan, seed: &seed });
+        let source = Some(Source { plan, seed: &seed });
         let files =
             analysis::label_files(&volume, &segmentation, &models, source, &created_at).map_err(|e| rejected(&e))?;
         let under_way = self.under_way.entry(study.number.clone()).or_default();
@@ -401,14 +427,14 @@ impl Worker {
             steps_ms: under_way.steps_ms.clone(),
             segmenter_sha256: Some(analysis::segmenter_ref(&models).sha256),
             settings_sha256: None,
+            quality: Some(analysis::quality(&segmentation)),
+            corrected,
         };
         under_way.volume = Some(volume);
         under_way.labels = Some(segmentation.labels);
         let mut artifacts = self.write(study, files)?;
         artifacts.extend(self.write(study, [("segmentation.json".to_string(), json_bytes(&kept))])?);
-        let change = StudyChange { artifacts, ..StudyChange::to(StateV1::Segmented) };
-        let note = AuditNote::new("service", "study.segmented").detail(self.packages().segmenter);
-        Ok(self.store.transition(study, &change, &[], &note, super::now_ms())?)
+        Ok(artifacts)
     }
 
     fn measure(&mut self, study: &StudyV1) -> Result<StudyV1, Stopped> {
@@ -416,10 +442,11 @@ impl Worker {
         if let Some(again) = self.made_by_others(study, &kept) {
             return Ok(again?);
         }
-        let labels = self.labels(study)?;
+        let labels = self.labels(study, &kept)?;
         let (_, volume) = self.volume(study)?;
         let began = Instant::now();
-        let (features, remarks) = analysis::measure(&volume, &labels, &self.models.settings);
+        let regions = analysis::confirmed(&self.models, kept.corrected.is_some());
+        let (features, remarks) = analysis::measure(&volume, &labels, &self.models.settings, &regions);
         kept.steps_ms.push(("radiomics".into(), ms(began)));
         kept.remarks = remarks;
         kept.settings_sha256 = Some(self.models.nomogram.radiomics.sha256.clone());
@@ -441,7 +468,7 @@ impl Worker {
         if let Some(again) = self.made_by_others(study, &kept) {
             return Ok(again?);
         }
-        let labels = self.labels(study)?;
+        let labels = self.labels(study, &kept)?;
         let features = Features::from_csv(&self.artifact_text(study, "features.csv")?)
             .ok_or_else(|| Stopped::Store(damaged("features.csv is not a feature table")))?;
         let clinical = self.store.clinical(study.patient_id.as_str())?;
@@ -455,8 +482,16 @@ impl Worker {
             revision: study.revision,
             created_at: rfc3339(super::now_ms()),
             reasons: [kept.series.reasons, kept.gate.reasons].concat(),
-            notes: [kept.series.notes, kept.gate.notes, kept.remarks].concat(),
+            notes: [
+                kept.corrected.iter().map(Correction::remark).collect(),
+                kept.series.notes,
+                kept.gate.notes,
+                kept.remarks,
+            ]
+            .concat(),
             labels: &labels,
+            by_person: kept.corrected.is_some(),
+            quality: kept.quality,
             clinical: (values, clinical.map_or(0, |c| c.revision)),
             steps_ms: kept.steps_ms,
         };
@@ -475,7 +510,7 @@ impl Worker {
         if let Some(first) = result.reasons.first() {
             messages.push(self.not_analysed(study, &first.code, &first.sentence, &first.advice, now_ms));
         }
-        let mut files = self.result_objects(study, &result, &features)?;
+        let mut files = self.result_objects(study, &result, &features, kept.corrected.is_some())?;
         files.insert("result.json".into(), result.to_json().into_bytes());
         let written = self.write(study, files)?;
         let files = study.artifacts.iter().chain(&written).map(|(name, file)| (name.clone(), file.clone())).collect();
@@ -512,6 +547,7 @@ impl Worker {
         study: &StudyV1,
         result: &ResultV1,
         features: &Features,
+        corrected: bool,
     ) -> Result<BTreeMap<String, Vec<u8>>, Stopped> {
         let plan = self.plan(study)?.map_err(|e| rejected(&e))?;
         // Newer clinical values make another report of the same revision: an object of its own.
@@ -519,7 +555,12 @@ impl Worker {
         let source = Some(Source { plan: &plan, seed: &seed });
         let there = objects::looked_at().filter(|name| study.artifacts.contains_key(*name));
         let files = there.map(|name| Ok((name.into(), self.artifact(study, name)?)));
-        let files: BTreeMap<String, Vec<u8>> = files.collect::<Result<_, StoreError>>()?;
+        let mut files: BTreeMap<String, Vec<u8>> = files.collect::<Result<_, StoreError>>()?;
+        // The report on corrected labels names the one that it takes the place of.
+        let earlier = study.history.iter().rev().find_map(|past| past.artifacts.get(objects::MEASUREMENTS));
+        if let (true, Some(earlier)) = (corrected && !files.contains_key(objects::MEASUREMENTS), earlier) {
+            files.insert(objects::MEASUREMENTS.into(), self.store.read_spool(earlier)?);
+        }
         objects::result_objects(result, features, &self.models, source, &files).map_err(|e| rejected(&e))
     }
 
@@ -531,13 +572,15 @@ impl Worker {
         }
     }
 
-    fn labels(&mut self, study: &StudyV1) -> Result<LabelMap, Stopped> {
+    fn labels(&mut self, study: &StudyV1, kept: &SegmentationV1) -> Result<LabelMap, Stopped> {
         if let Some(labels) = self.under_way.entry(study.number.clone()).or_default().labels.take() {
             return Ok(labels);
         }
         let image = volume::decode_image(&self.artifact(study, "labels.nii.gz")?).map_err(|e| rejected(&e))?;
         let labels = image.to_labels().map_err(|e| rejected(&e))?;
-        Ok(LabelMap { labels, geometry: image.geometry, scheme: self.models.segmenter.scheme().clone() })
+        let scheme = self.models.segmenter.scheme();
+        let scheme = if kept.corrected.is_some() { scheme.with_targets() } else { scheme.clone() };
+        Ok(LabelMap { labels, geometry: image.geometry, scheme })
     }
 
     fn segmentation(&self, study: &StudyV1) -> Result<SegmentationV1, Stopped> {

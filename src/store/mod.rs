@@ -45,7 +45,7 @@ pub use rows::{
     AuditNote, AuditV1, ClinicalV1, HistoryV1, Identifier, NewObject, NewOutbox, ObjectV1, OutboxKind, OutboxState,
     OutboxV1, PackagesV1, PutObject, SpoolFile, StagedObject, StateV1, StudyChange, StudyV1,
 };
-pub use status::{StudyStatusV1, read_spooled, read_status, received_files};
+pub use status::{StudyStatusV1, SupersededV1, read_spooled, read_status, received_files};
 
 use sha2::{Digest, Sha256};
 use std::fs::File;

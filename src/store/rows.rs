@@ -196,12 +196,21 @@ pub struct StudyChange {
     pub artifacts: BTreeMap<String, SpoolFile>,
     /// A new result, JSON; the one before goes into the history.
     pub result_json: Option<String>,
+    /// Whether the next revision begins: everything that the study has, result and files, goes into the history first.
+    pub next_revision: bool,
 }
 
 impl StudyChange {
     /// Only the state.
     pub fn to(state: StateV1) -> Self {
-        StudyChange { state, attempts: None, packages: None, artifacts: BTreeMap::new(), result_json: None }
+        StudyChange {
+            state,
+            attempts: None,
+            packages: None,
+            artifacts: BTreeMap::new(),
+            result_json: None,
+            next_revision: false,
+        }
     }
 }
 

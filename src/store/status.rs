@@ -45,6 +45,22 @@ pub struct StudyStatusV1 {
     pub artifacts: BTreeMap<String, String>,
     /// The present result as the service wrote it.
     pub result: Option<serde_json::Value>,
+    /// What later results and revisions took the place of, oldest first.
+    #[serde(default)]
+    pub superseded: Vec<SupersededV1>,
+}
+
+/// An earlier result or revision of a study: its files are kept.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SupersededV1 {
+    /// The revision.
+    pub revision: u32,
+    /// In which state it ended.
+    pub state: String,
+    /// When it ended, unix ms UTC.
+    pub ended_at_ms: i64,
+    /// Name -> path below the store's directory.
+    pub artifacts: BTreeMap<String, String>,
 }
 
 impl StudyStatusV1 {
@@ -64,6 +80,16 @@ impl StudyStatusV1 {
             packages: study.packages.clone(),
             artifacts: study.artifacts.iter().map(|(name, file)| (name.clone(), file.path.clone())).collect(),
             result: study.result_json.as_deref().and_then(|json| serde_json::from_str(json).ok()),
+            superseded: study
+                .history
+                .iter()
+                .map(|past| SupersededV1 {
+                    revision: past.revision,
+                    state: past.state.name().into(),
+                    ended_at_ms: past.ended_at_ms,
+                    artifacts: past.artifacts.iter().map(|(name, file)| (name.clone(), file.path.clone())).collect(),
+                })
+                .collect(),
         }
     }
 }

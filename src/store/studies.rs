@@ -396,6 +396,9 @@ fn apply(
     result: Option<&ResultV1>,
     now_ms: i64,
 ) -> Result<StudyV1, Stop> {
+    if change.next_revision {
+        study = revise(study, now_ms);
+    }
     if let Some(result) = result {
         if study.result.is_some() {
             let past = to_history(&mut study, now_ms);

@@ -7,19 +7,23 @@
 //! **Invariant:** this room knows no file, socket or clock; codecs here take and return bytes.
 
 mod codec;
+mod distance;
 mod geometry;
 mod image;
 mod labels;
 mod nifti;
 mod nrrd;
+mod overlap;
 
 pub use codec::{CodecError, VOXELS_MAX, decode_channel, decode_image};
+pub use distance::squared_distance_mm2;
 pub use geometry::{Geometry, GeometryError};
 pub(crate) use image::for_voxels;
 pub use image::{Image, Scalar, Voxels};
 pub use labels::{LabelMap, LabelScheme, Region};
 pub use nifti::{decode_nifti, encode_nifti};
 pub use nrrd::{decode_nrrd, encode_nrrd};
+pub use overlap::{Overlap, overlap};
 
 use ndarray::Array3;
 

@@ -1,9 +1,12 @@
-//! `metwatch model`: the packages in the slots of this box.
+//! `metwatch model`: packages: those in the slots of this box, and their tests and comparisons.
 
 mod activate;
+mod compare;
+mod compare_page;
 mod install;
 mod list;
 mod rollback;
+mod self_test;
 mod verify;
 
 use super::Failure;
@@ -31,6 +34,10 @@ enum Command {
     Activate(activate::Args),
     /// Leaves the active package for the one before it, and never tries it again
     Rollback(rollback::Args),
+    /// Compares two segmenters on images, with each other and with labels
+    Compare(compare::Args),
+    /// Runs the golden vectors and the golden self-test of a segmenter on this machine
+    SelfTest(self_test::Args),
 }
 
 /// Runs one of them.
@@ -41,6 +48,8 @@ pub fn run(args: Args) -> Result<(), Failure> {
         Command::Install(args) => install::run(args),
         Command::Activate(args) => activate::run(args),
         Command::Rollback(args) => rollback::run(args),
+        Command::Compare(args) => compare::run(args),
+        Command::SelfTest(args) => self_test::run(args),
     }
 }
 
