@@ -143,6 +143,14 @@ impl Served {
 
     /// Stops it in order (SIGTERM), and starts it again.
     pub fn stop_and_restart(&mut self) {
+        // It listens before it hears signals.
+        let log = || std::fs::read_to_string(self.folder.join("log")).unwrap_or_default();
+        let begun = |log: &str| log.matches("; demonstration, not for clinical use").count();
+        let ready = |log: &str| log.matches("metwatch: DICOM on").count();
+        while ready(&log()) < begun(&log()) {
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        std::thread::sleep(Duration::from_millis(500));
         let id = self.peer.0.id().to_string();
         assert!(Command::new("kill").args(["-TERM", &id]).status().expect("kill").success());
         assert!(self.peer.0.wait().expect("a child ends").success());

@@ -14,6 +14,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
+use tough::schema::{Root, Signed, Timestamp};
 use tough::{Bytes, TransportError, TransportErrorKind, TransportStream, async_trait};
 
 /// Metadata of one role. A targets role may list some thousand packages; the others are small.
@@ -36,11 +37,21 @@ pub struct Wanted {
     pub part: PathBuf,
 }
 
-/// The trusted timestamp, which a fetched one of the same version must not replace.
+/// The trusted timestamp, which a fetched one of the same version must not replace, and the root that judges both.
 #[derive(Debug, Clone)]
 struct Known {
     version: u64,
     bytes: Vec<u8>,
+    root: Signed<Root>,
+}
+
+impl Known {
+    /// Whether other bytes claim to be this timestamp, by right: signed with the keys of the same root.
+    fn is_same(&self, bytes: &[u8]) -> bool {
+        let fetched = serde_json::from_slice::<Signed<Timestamp>>(bytes).ok();
+        let fetched = fetched.filter(|timestamp| timestamp.signed.version.get() == self.version);
+        fetched.is_some_and(|timestamp| self.root.signed.verify_role(&timestamp).is_ok())
+    }
 }
 
 #[derive(Debug)]
@@ -81,10 +92,12 @@ impl Fetcher {
         })))
     }
 
-    /// The same, knowing the timestamp that is trusted so far.
-    pub fn knowing(self, timestamp: Option<&str>) -> Fetcher {
-        let known =
-            timestamp.and_then(|text| Some(Known { version: version_of(text.as_bytes())?, bytes: text.into() }));
+    /// The same, knowing the root and the timestamp that are trusted so far.
+    pub fn knowing(self, root: &str, timestamp: Option<&str>) -> Fetcher {
+        let known = timestamp.and_then(|text| {
+            let root = serde_json::from_str(root).ok()?;
+            Some(Known { version: version_of(text.as_bytes())?, bytes: text.into(), root })
+        });
         let shared = Shared {
             client: self.0.client.clone(),
             patience: self.0.patience,
@@ -116,10 +129,9 @@ impl Fetcher {
         let limit = if name.ends_with("targets.json") { TARGETS_BYTES_MAX } else { ROLE_BYTES_MAX };
         let bytes = self.whole(url, limit).await?;
         let mut fetched = lock(&self.0.fetched);
-        // After a rotation of keys the known timestamp may count no more; before, its version has one content.
-        let rotated = fetched.keys().any(|k| k.ends_with("root.json"));
+        // One version has one content: what was believed first stays.
         let bytes = match &self.0.known_timestamp {
-            Some(k) if !rotated && name == "timestamp.json" && version_of(&bytes) == Some(k.version) => k.bytes.clone(),
+            Some(known) if name == "timestamp.json" && known.is_same(&bytes) => known.bytes.clone(),
             _ => bytes,
         };
         fetched.insert(name, bytes.clone());

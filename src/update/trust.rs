@@ -133,7 +133,7 @@ impl Trust {
                 replace(&work.join(format!("{role}.json")), text.as_bytes(), 0o600)?;
             }
         }
-        let fetcher = fetcher.clone().knowing(before.timestamp.as_deref());
+        let fetcher = fetcher.clone().knowing(&before.root, before.timestamp.as_deref());
         let loaded = RepositoryLoader::new(&before.root, base.metadata.clone(), base.targets.clone())
             .transport(fetcher.clone())
             .limits(Limits {

@@ -5,16 +5,16 @@ use crate::line::free_port;
 use std::io::{Read, Write};
 use std::net::TcpListener;
 
-/// A box that took version 0.2.0 of the nomogram.
+/// A box that took version 1.2.0 of the nomogram.
 fn updated(name: &str) -> Site {
     let site = Site::new(name);
-    site.publish(&spread(&site.0.join("n2"), &nomogram("0.2.0", &[])));
+    site.publish(&spread(&site.0.join("n2"), &nomogram("1.2.0", &[])));
     site.update("apply", &[]).expect("the first update");
     site
 }
 
 fn unharmed(site: &Site) {
-    assert_eq!(site.active("nomogram").0, "0.2.0");
+    assert_eq!(site.active("nomogram").0, "1.2.0");
     assert!(site.model(&["verify"]).unwrap().as_array().unwrap().iter().all(|row| row["ok"] == true));
 }
 
@@ -22,7 +22,7 @@ fn unharmed(site: &Site) {
 fn rollback_to_an_older_copy() {
     let site = updated("rollback");
     let old = site.copy_of_repository("old");
-    site.publish(&spread(&site.0.join("n3"), &nomogram("0.3.0", &[])));
+    site.publish(&spread(&site.0.join("n3"), &nomogram("1.3.0", &[])));
     site.update("check", &[]).unwrap();
     let from_old = |site: &Site| site.update_from("apply", &["--from", &old.display().to_string()]);
     assert_eq!(code(from_old(&site)), "update.rollback");
@@ -36,8 +36,8 @@ fn rollback_to_an_older_copy() {
 #[test]
 fn rollback_of_one_package_in_new_metadata_is_no_update() {
     let site = updated("downgrade");
-    site.repo(&["remove", &target_name(&site, "0.2.0")], &[]).unwrap();
-    publish_unchecked(&site, &nomogram("0.1.5", &[]), "nomogram", &nomogram_id(&site), "0.1.5", &["."]);
+    site.repo(&["remove", &target_name(&site, "1.2.0")], &[]).unwrap();
+    publish_unchecked(&site, &nomogram("1.1.5", &[]), "nomogram", &nomogram_id(&site), "1.1.5", &["."]);
     site.repo(&["publish"], &[]).unwrap();
     assert_eq!(site.update("apply", &[]).unwrap()["staged"], Value::Array(vec![]));
     unharmed(&site);
@@ -80,7 +80,7 @@ fn metadata_changed_after_it_was_signed() {
 fn a_new_root_below_the_threshold() {
     let site = Site(Folder::new("update-threshold"));
     site.repo(&["init"], &["--root-keys", &site.0.text("root-keys"), "--n-root-keys", "3"]).unwrap();
-    site.publish(&spread(&site.0.join("n2"), &nomogram("0.2.0", &[])));
+    site.publish(&spread(&site.0.join("n2"), &nomogram("1.2.0", &[])));
     site.update("apply", &[]).unwrap();
     let key = |n: u32| site.0.text(&format!("root-keys/root-{n}.pem"));
     let one = site.copy_of_repository("one");
@@ -106,7 +106,7 @@ fn a_new_root_below_the_threshold() {
 fn mix_and_match_of_two_publications() {
     let site = updated("mix");
     let old = site.copy_of_repository("old");
-    site.publish(&spread(&site.0.join("n3"), &nomogram("0.3.0", &[])));
+    site.publish(&spread(&site.0.join("n3"), &nomogram("1.3.0", &[])));
     let newest = |folder: &Path, role: &str| {
         let names =
             std::fs::read_dir(folder.join("metadata")).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap());
@@ -127,8 +127,8 @@ fn mix_and_match_of_two_publications() {
 #[test]
 fn a_flipped_byte_a_short_and_a_long_target() {
     let site = updated("target-bytes");
-    site.publish(&spread(&site.0.join("n3"), &nomogram("0.3.0", &[])));
-    let name = target_name(&site, "0.3.0");
+    site.publish(&spread(&site.0.join("n3"), &nomogram("1.3.0", &[])));
+    let name = target_name(&site, "1.3.0");
     let files = std::fs::read_dir(site.0.join("repo/targets")).unwrap().map(|e| e.unwrap().path());
     let path = files.filter(|p| p.to_string_lossy().ends_with(&name)).next().unwrap();
     let good = std::fs::read(&path).unwrap();
@@ -144,7 +144,7 @@ fn a_flipped_byte_a_short_and_a_long_target() {
     // Mended, it is taken: nothing of the damaged copies is left in the way.
     std::fs::write(&path, good).unwrap();
     site.update("apply", &[]).unwrap();
-    assert_eq!(site.active("nomogram").0, "0.3.0");
+    assert_eq!(site.active("nomogram").0, "1.3.0");
 }
 
 #[test]
@@ -152,7 +152,7 @@ fn names_that_climb_out_of_the_folder() {
     let site = updated("names");
     let id = nomogram_id(&site);
     for (version, name) in
-        [("0.3.0", "../../climbed.tar.zst"), ("0.4.0", "/tmp/climbed.tar.zst"), ("0.5.0", "a/b.tar.zst")]
+        [("1.3.0", "../../climbed.tar.zst"), ("1.4.0", "/tmp/climbed.tar.zst"), ("1.5.0", "a/b.tar.zst")]
     {
         site.edit(
             "targets",
@@ -179,17 +179,17 @@ fn names_that_climb_out_of_the_folder() {
 fn a_signed_archive_with_links_or_paths() {
     let site = updated("links");
     let id = nomogram_id(&site);
-    let folder = spread(&site.0.join("unchecked"), &nomogram("0.3.0", &[]));
+    let folder = spread(&site.0.join("unchecked"), &nomogram("1.3.0", &[]));
     std::os::unix::fs::symlink("/etc/passwd", folder.join("link")).unwrap();
-    publish_unchecked(&site, &Files::new(), "nomogram", &id, "0.3.0", &["."]);
+    publish_unchecked(&site, &Files::new(), "nomogram", &id, "1.3.0", &["."]);
     assert_eq!(code(site.update("apply", &[])), "model.archive");
     std::fs::remove_file(folder.join("link")).unwrap();
     publish_unchecked(
         &site,
-        &nomogram("0.4.0", &[]),
+        &nomogram("1.4.0", &[]),
         "nomogram",
         &id,
-        "0.4.0",
+        "1.4.0",
         &["--transform", "s,^,../../,", "-P", "manifest.toml"],
     );
     assert_eq!(code(site.update("apply", &[])), "model.archive");
@@ -206,7 +206,7 @@ fn a_signed_bomb() {
         site.0.text("")
     );
     assert!(Command::new("sh").args(["-c", &script]).status().unwrap().success());
-    publish_archive(&site, &archive, "nomogram", &nomogram_id(&site), "0.3.0");
+    publish_archive(&site, &archive, "nomogram", &nomogram_id(&site), "1.3.0");
     assert_eq!(code(site.update("apply", &[])), "model.archive");
     unharmed(&site);
 }
@@ -241,7 +241,7 @@ fn a_server_that_never_stops_sending() {
 fn without_a_root_nobody_is_believed_and_a_strangers_repository_never() {
     let site = updated("stranger");
     let other = Site::new("stranger-other");
-    other.publish(&spread(&other.0.join("n9"), &nomogram("0.9.0", &[])));
+    other.publish(&spread(&other.0.join("n9"), &nomogram("1.9.0", &[])));
     let from = other.0.text("repo");
     assert_eq!(code(site.update_from("apply", &["--from", &from])), "update.signature");
     let fresh = Site(Folder::new("update-fresh"));

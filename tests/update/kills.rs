@@ -13,7 +13,7 @@ fn kills_at_random_moments_of_apply_leave_one_valid_active_package() {
     let site = Site::new("kills");
     let (slots, from, root) = (site.0.text("box"), site.0.text("repo"), site.root());
     let publish = |n: u32| {
-        let (version, folder) = (format!("0.2.{n}"), site.0.join("package"));
+        let (version, folder) = (format!("1.2.{n}"), site.0.join("package"));
         site.publish(&spread(&folder, &nomogram(&version, &[])));
         version
     };

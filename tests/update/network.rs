@@ -101,10 +101,10 @@ fn answer(stream: TcpStream, folder: &Path, manner: Manner, ranges: &Mutex<Vec<O
     }
 }
 
-/// A box and a server with version 0.2.0 of the segmenter (600 kB packed).
+/// A box and a server with version 1.2.0 of the segmenter (600 kB packed).
 fn site(name: &str, manner: Manner) -> (Site, Web) {
     let site = Site::new(name);
-    site.publish(&spread(&site.0.join("s2"), &segmenter("0.2.0")));
+    site.publish(&spread(&site.0.join("s2"), &segmenter("1.2.0")));
     let web = Web::serve(site.0.join("repo"), manner);
     (site, web)
 }
@@ -132,7 +132,7 @@ fn a_broken_download_goes_on_where_it_stopped_in_this_run_and_in_the_next() {
     web.turn(Manner::Good);
     apply(&site, &web).unwrap();
     assert_eq!(*web.ranges.lock().unwrap(), [Some(240_000)], "the next run asks for the rest");
-    assert_eq!(site.active("segmenter").0, "0.2.0");
+    assert_eq!(site.active("segmenter").0, "1.2.0");
     assert_eq!(part(&site), None);
 }
 
@@ -142,7 +142,7 @@ fn a_server_without_range_sends_it_from_the_beginning() {
     apply(&site, &web).expect_err("it breaks off");
     web.turn(Manner::IgnoresRange);
     apply(&site, &web).unwrap();
-    assert_eq!(site.active("segmenter").0, "0.2.0");
+    assert_eq!(site.active("segmenter").0, "1.2.0");
 }
 
 #[test]
@@ -156,7 +156,7 @@ fn bytes_that_were_changed_on_the_disk_meanwhile_are_fetched_again() {
     web.turn(Manner::Good);
     assert_eq!(code(apply(&site, &web)), "update.altered");
     apply(&site, &web).expect("from the beginning");
-    assert_eq!(site.active("segmenter").0, "0.2.0");
+    assert_eq!(site.active("segmenter").0, "1.2.0");
 }
 
 #[test]
@@ -175,7 +175,7 @@ fn servers_that_are_silent_drip_or_lie_end_in_an_error_within_their_time() {
         let (began, refused) = (Instant::now(), apply(&site, &web));
         // AnnouncesMore may have brought everything before it broke: then the hash decides, and it is right.
         match refused {
-            Ok(_) if manner == Manner::AnnouncesMore => return assert_eq!(site.active("segmenter").0, "0.2.0"),
+            Ok(_) if manner == Manner::AnnouncesMore => return assert_eq!(site.active("segmenter").0, "1.2.0"),
             refused => assert_eq!(code(refused), expected),
         }
         assert!(began.elapsed() < Duration::from_secs(120), "it waited for ever");
@@ -183,7 +183,7 @@ fn servers_that_are_silent_drip_or_lie_end_in_an_error_within_their_time() {
     }
     web.turn(Manner::Good);
     apply(&site, &web).unwrap();
-    assert_eq!(site.active("segmenter").0, "0.2.0");
+    assert_eq!(site.active("segmenter").0, "1.2.0");
 }
 
 #[test]
@@ -202,19 +202,19 @@ fn https_with_the_hospitals_own_authority() {
     let (site, _) = site("https", Manner::Good);
     let (port, folder) = (free_port(), site.0.text("repo"));
     let pem = |name: &str| site.0.text(name);
-    let made = Command::new("openssl")
-        .args(["req", "-x509", "-newkey", "ed25519", "-nodes", "-days", "2", "-subj", "/CN=localhost"])
-        .args(["-addext", "subjectAltName=DNS:localhost", "-keyout", &pem("key.pem"), "-out", &pem("ca.pem")])
-        .output()
-        .expect("openssl");
-    assert!(made.status.success());
+    let made = "openssl req -x509 -newkey ed25519 -nodes -days 2 -subj /CN=hospital -keyout ca-key.pem -out ca.pem && \
+                openssl req -newkey ed25519 -nodes -subj /CN=localhost -keyout key.pem -out csr.pem && \
+                echo subjectAltName=DNS:localhost > extensions && \
+                openssl x509 -req -in csr.pem -CA ca.pem -CAkey ca-key.pem -CAcreateserial -days 2 -extfile extensions -out server.pem";
+    let made = Command::new("sh").args(["-c", made]).current_dir(site.0.path()).output().expect("openssl");
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
     let script = "import http.server, ssl, sys, functools\n\
         h = functools.partial(http.server.SimpleHTTPRequestHandler, directory=sys.argv[2])\n\
         s = http.server.ThreadingHTTPServer(('127.0.0.1', int(sys.argv[1])), h)\n\
         c = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER); c.load_cert_chain(sys.argv[4], sys.argv[3])\n\
         s.socket = c.wrap_socket(s.socket, server_side=True); s.serve_forever()";
     let server = Command::new("python3")
-        .args(["-c", script, &port.to_string(), &folder, &pem("key.pem"), &pem("ca.pem")])
+        .args(["-c", script, &port.to_string(), &folder, &pem("key.pem"), &pem("server.pem")])
         .stderr(std::process::Stdio::null())
         .spawn();
     let _server = crate::line::Peer(server.expect("python3"));
@@ -225,7 +225,7 @@ fn https_with_the_hospitals_own_authority() {
     let refused = with(&[]).expect_err("the system does not know this authority");
     assert!(refused.contains("certificate") && refused.contains("code: update.fetch"), "{refused}");
     with(&["--ca-file", &pem("ca.pem")]).unwrap();
-    assert_eq!(site.active("segmenter").0, "0.2.0");
+    assert_eq!(site.active("segmenter").0, "1.2.0");
 }
 
 #[test]
@@ -245,7 +245,7 @@ fn a_full_disk_leaves_everything_as_it_was_and_the_next_run_succeeds() {
     assert!(output.status.success(), "{out}{err}");
     assert!(err.contains("code: update.no-space"), "{err}");
     assert!(out.contains("* segmenter  built-in"), "{out}");
-    assert!(out.contains("0.2.0 is active"), "{out}");
+    assert!(out.contains("1.2.0 is active"), "{out}");
 }
 
 #[test]
@@ -261,5 +261,5 @@ fn a_disk_that_fills_while_writing_is_an_error_and_no_damage() {
     assert!(!output.status.success() && err.contains("code: update.no-space"), "{err}");
     assert_eq!(site.active("segmenter").1, "built-in");
     site.update("apply", &[]).unwrap();
-    assert_eq!(site.active("segmenter").0, "0.2.0");
+    assert_eq!(site.active("segmenter").0, "1.2.0");
 }
