@@ -16,6 +16,7 @@ mod ibsi;
 mod line;
 mod made;
 mod masks;
+mod nnunet;
 mod nodes;
 mod radiomics;
 mod risk;

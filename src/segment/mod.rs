@@ -1,24 +1,28 @@
 //! From a CT volume to a label map, with a gate that says whether it may be used.
 //!
 //! A [`Package`] (bytes, hashes checked) becomes a [`Segmenter`] (network loaded, golden vectors checked). [`Segmenter::segment`]
-//! resamples the volume onto the network's grid, runs it, cleans the classes, returns them to the scan's grid and judges the result.
+//! resamples the volume onto the network's grid, runs it, cleans the classes, returns them to the scan's grid and judges the result;
+//! or, for a model trained with nnU-Net, does what nnU-Net does ([`nnunet`]).
 //!
 //! **Invariant:** knows volumes only: no file, clock, socket or study; the same volume gives the same labels for any number of threads.
 
 mod engine;
 pub mod gate;
 mod network;
+pub mod nnunet;
 mod package;
 mod postprocess;
 mod resample;
 
 pub use gate::{Finding, Gate, Limits, Measures};
-pub use package::{Package, Plan};
+pub use nnunet::Estimate;
+pub use package::{GridPlan, Package, Plan};
 pub use resample::Grid;
 
 use crate::Explain;
 use crate::volume::{LabelMap, LabelScheme, Region, Volume};
 use ndarray::{Array3, Array4, Axis};
+use network::Network;
 use rayon::prelude::*;
 
 /// More voxels than this (1024 x 1024 x 1024) are no CT of an abdomen.
@@ -57,6 +61,24 @@ pub enum SegmentError {
         /// tract's words.
         message: String,
     },
+    /// More or fewer images than the model has channels.
+    #[error("the model takes {expected} images of the same patient and grid ({names}), not {found}")]
+    Channels {
+        /// How many were given.
+        found: usize,
+        /// How many it takes.
+        expected: usize,
+        /// What they are called, in their order.
+        names: String,
+    },
+    /// Not enough memory for what was asked.
+    #[error("this needs {} MiB of memory, {} MiB are available", needed >> 20, available >> 20)]
+    Memory {
+        /// Bytes at the peak.
+        needed: u64,
+        /// Bytes that there are.
+        available: u64,
+    },
     /// The network's output does not have the shape of its input.
     #[error("the network's output does not fit its input or its labels")]
     Shape,
@@ -81,6 +103,8 @@ impl Explain for SegmentError {
             Self::HashMismatch { .. } => "package.hash-mismatch",
             Self::GoldenMismatch { .. } => "package.golden-mismatch",
             Self::Network { .. } => "segment.network",
+            Self::Channels { .. } => "segment.channels",
+            Self::Memory { .. } => "segment.memory",
             Self::Shape => "segment.shape",
             Self::Volume(_) => "segment.volume",
             Self::TooLarge { .. } => "segment.too-large",
@@ -93,16 +117,66 @@ impl Explain for SegmentError {
                 "do not use this package on this machine; report it with the machine's processor"
             }
             Self::Network { .. } | Self::Shape => "use a package made for this version of metwatch",
+            Self::Channels { .. } => {
+                "give one image per channel, in this order (`metwatch segment FIRST --channel SECOND`)"
+            }
+            Self::Memory { .. } => {
+                "use a machine with more memory, cut the scan to the abdomen, or leave out probabilities"
+            }
             Self::Volume(_) => "send the series again or convert it again",
             Self::TooLarge { .. } => "check the voxel spacing in the image's header, or send the abdomen only",
         }
     }
 }
 
+/// What may be asked of a segmentation.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Whether a model that was trained for it sees its patches mirrored as well.
+    pub mirror: bool,
+    /// Whether probabilities are kept.
+    pub probabilities: bool,
+    /// Passes of a network at a time, at most.
+    pub passes: usize,
+    /// Fewer passes at a time where they would need more memory (bytes) than this together with everything else.
+    pub memory_limit: u64,
+    /// Refuses what needs more memory (bytes) than there is.
+    pub memory_available: Option<u64>,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        let passes = rayon::current_num_threads();
+        Options { mirror: true, probabilities: false, passes, memory_limit: 2 << 30, memory_available: None }
+    }
+}
+
+/// How far a segmentation is.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Step {
+    /// The image is on the network's grid.
+    Prepared,
+    /// So many patches are done.
+    Patch {
+        /// Finished.
+        done: usize,
+        /// All.
+        total: usize,
+    },
+    /// Labels are there, the gate has judged.
+    Labeled,
+}
+
 /// A network that passed its golden vectors.
 pub struct Segmenter {
     package: Package,
-    engine: engine::Engine,
+    runner: Runner,
+}
+
+enum Runner {
+    Grid(engine::Engine),
+    /// One network per fold.
+    Nnunet(Vec<Network>),
 }
 
 /// Labels and what belongs to them.
@@ -114,13 +188,21 @@ pub struct Segmentation {
     pub measures: Measures,
     /// What the gate says.
     pub gate: Gate,
+    /// Shape (classes, z, y, x) on the volume's own grid, where they were asked for.
+    pub probabilities: Option<Array4<f32>>,
 }
 
 impl Segmenter {
-    /// Loads the network of a package and checks its golden vectors on this machine.
+    /// Loads the networks of a package and checks their golden vectors on this machine.
     pub fn load(package: Package) -> Result<Segmenter, SegmentError> {
-        let engine = engine::Engine::load(&package)?;
-        Ok(Segmenter { package, engine })
+        let runner = match &package.plan {
+            Plan::Grid(_) => Runner::Grid(engine::Engine::load(&package)?),
+            Plan::Nnunet(recipe) => {
+                let folds: Vec<(&[u8], &package::Golden)> = package.folds().collect();
+                Runner::Nnunet(nnunet::load(recipe, &folds, [&package.input, &package.output])?)
+            }
+        };
+        Ok(Segmenter { package, runner })
     }
 
     /// The package it was loaded from.
@@ -133,10 +215,82 @@ impl Segmenter {
         &self.package.scheme
     }
 
+    /// What a segmentation will do and need, without doing it.
+    pub fn estimate(&self, channels: &[&Volume], options: &Options) -> Result<Estimate, SegmentError> {
+        match &self.package.plan {
+            Plan::Grid(plan) => {
+                let volume = self.only_channel(channels)?;
+                check(volume)?;
+                let grid = Grid::over(&volume.geometry, plan.spacing_mm, plan.pad_multiple);
+                let heads = self.package.scheme.entries.len() + 1;
+                engine::estimate(&grid, volume.hu.len(), heads, options.probabilities)
+            }
+            Plan::Nnunet(recipe) => nnunet::estimate(recipe, self.package.network_bytes(), channels, options),
+        }
+    }
+
     /// Segments a volume. `progress` is told the finished share, 0 to 1.
     pub fn segment(&self, volume: &Volume, progress: &(dyn Fn(f32) + Sync)) -> Result<Segmentation, SegmentError> {
+        let share = |step| match step {
+            Step::Prepared => progress(0.2),
+            Step::Patch { done, total } => progress(0.2 + 0.6 * done as f32 / total.max(1) as f32),
+            Step::Labeled => progress(1.0),
+        };
+        self.segment_channels(&[volume], &Options::default(), &share)
+    }
+
+    /// Segments a patient of whom there is one image per input channel, all on one grid.
+    pub fn segment_channels(
+        &self,
+        channels: &[&Volume],
+        options: &Options,
+        progress: &(dyn Fn(Step) + Sync),
+    ) -> Result<Segmentation, SegmentError> {
+        let segmentation = match (&self.package.plan, &self.runner) {
+            (Plan::Grid(plan), Runner::Grid(engine)) => {
+                self.on_grid(plan, engine, self.only_channel(channels)?, options, progress)
+            }
+            (Plan::Nnunet(recipe), Runner::Nnunet(networks)) => {
+                self.as_nnunet(recipe, networks, channels, options, progress)
+            }
+            _ => unreachable!("`load` makes the runner from the plan"),
+        }?;
+        progress(Step::Labeled);
+        Ok(segmentation)
+    }
+
+    /// What the networks of an nnU-Net model say on their own grid, shape (heads, z, y, x) in its order of axes, for comparisons; `None`
+    /// for another kind of package.
+    pub fn nnunet_logits(&self, channels: &[&Volume], options: &Options) -> Result<Option<Array4<f32>>, SegmentError> {
+        let (Plan::Nnunet(recipe), Runner::Nnunet(networks)) = (&self.package.plan, &self.runner) else {
+            return Ok(None);
+        };
+        let prepared = nnunet::prepare(recipe, channels)?;
+        let (_, n_z, n_y, n_x) = prepared.image.dim();
+        let mut all = Array4::zeros((recipe.heads.count(), n_z, n_y, n_x));
+        nnunet::logits(recipe, networks, &prepared, options, options.passes, &|_| (), &mut |z, logits| {
+            all.index_axis_mut(Axis(1), z).assign(&logits);
+            Ok(())
+        })?;
+        Ok(Some(all))
+    }
+
+    fn only_channel<'a>(&self, channels: &[&'a Volume]) -> Result<&'a Volume, SegmentError> {
+        match channels {
+            [volume] => Ok(volume),
+            _ => Err(SegmentError::Channels { found: channels.len(), expected: 1, names: "CT".into() }),
+        }
+    }
+
+    fn on_grid(
+        &self,
+        plan: &GridPlan,
+        engine: &engine::Engine,
+        volume: &Volume,
+        options: &Options,
+        progress: &(dyn Fn(Step) + Sync),
+    ) -> Result<Segmentation, SegmentError> {
         check(volume)?;
-        let plan = &self.package.plan;
         let grid = Grid::over(&volume.geometry, plan.spacing_mm, plan.pad_multiple);
         if grid.n_voxels() > engine::GRID_VOXELS_MAX {
             return Err(SegmentError::TooLarge { voxels: grid.n_voxels() });
@@ -144,13 +298,13 @@ impl Segmenter {
         let mut input = grid.sample(volume);
         let between_share = gate::between_share(&input);
         input.mapv_inplace(|hu| (hu.clamp(plan.clip_hu[0], plan.clip_hu[1]) - plan.center_hu) / plan.scale_hu);
-        progress(0.2);
-        let mut probabilities = self.engine.logits(input, plan.pad_multiple)?;
+        progress(Step::Prepared);
+        let mut probabilities = engine.logits(input, plan.pad_multiple)?;
         if probabilities.dim().0 != self.package.scheme.entries.len() + 1 {
             return Err(SegmentError::Shape);
         }
         engine::softmax(&mut probabilities);
-        progress(0.8);
+        progress(Step::Patch { done: 1, total: 1 });
         let (_, n_z, n_y, n_x) = probabilities.dim();
         let mut classes = Array3::from_shape_fn((n_z, n_y, n_x), |(z, y, x)| {
             let at = |c: &usize| probabilities[[*c, z, y, x]];
@@ -169,11 +323,46 @@ impl Segmenter {
         let entropy = mean_entropy(&classes, &probabilities, organ);
         let on_grid = gate::OnGrid { entropy, fragments: cleaned.fragments, between_share };
         let labels = grid.labels_on(&volume.geometry, &probabilities);
+        let on_image = options.probabilities.then(|| grid.probabilities_on(&volume.geometry, &probabilities));
         let labels = LabelMap { labels, geometry: volume.geometry.clone(), scheme: scheme.clone() };
+        Ok(self.judge(volume, labels, on_grid, on_image))
+    }
+
+    fn as_nnunet(
+        &self,
+        recipe: &nnunet::Recipe,
+        networks: &[Network],
+        channels: &[&Volume],
+        options: &Options,
+        progress: &(dyn Fn(Step) + Sync),
+    ) -> Result<Segmentation, SegmentError> {
+        let scheme = &self.package.scheme;
+        let organ = [Region::Liver, Region::LiverLesion].map(|region| scheme.value_of(region));
+        let organ: Vec<u8> = organ.into_iter().flatten().collect();
+        let bytes = self.package.network_bytes();
+        let mut found = nnunet::predict(recipe, networks, bytes, channels, &organ, options, progress)?;
+        let fragments = nnunet::Components::of(found.labels.view(), &organ).fragments();
+        nnunet::postprocess(recipe, &mut found.labels);
+        let volume = channels[0];
+        let on_grid =
+            gate::OnGrid { entropy: found.entropy, fragments, between_share: gate::between_share(&volume.hu) };
+        let labels = LabelMap { labels: found.labels, geometry: volume.geometry.clone(), scheme: scheme.clone() };
+        Ok(self.judge(volume, labels, on_grid, found.probabilities))
+    }
+
+    fn judge(
+        &self,
+        volume: &Volume,
+        labels: LabelMap,
+        on_grid: gate::OnGrid,
+        probabilities: Option<Array4<f32>>,
+    ) -> Segmentation {
         let measures = gate::measure(volume, &labels, on_grid);
-        let gate = gate::judge(&measures, &self.package.limits);
-        progress(1.0);
-        Ok(Segmentation { labels, measures, gate })
+        let gate = match labels.scheme.value_of(Region::Liver) {
+            Some(_) => gate::judge(&measures, &self.package.limits),
+            None => gate::without_liver(),
+        };
+        Segmentation { labels, measures, gate, probabilities }
     }
 }
 

@@ -37,6 +37,12 @@ pub enum ModelsError {
     /// The segmenter was refused.
     #[error(transparent)]
     Segmenter(#[from] segment::SegmentError),
+    /// A model of something else.
+    #[error("the segmenter {id} has no label for the liver, so no risk can be computed from its labels")]
+    NoLiver {
+        /// Its package id.
+        id: String,
+    },
     /// The nomogram was refused.
     #[error(transparent)]
     Nomogram(#[from] RiskError),
@@ -50,6 +56,7 @@ impl Explain for ModelsError {
         match self {
             Self::Read(e) => e.code(),
             Self::Segmenter(e) => e.code(),
+            Self::NoLiver { .. } => "package.no-liver",
             Self::Nomogram(e) => e.code(),
             Self::Settings(e) => e.code(),
         }
@@ -58,6 +65,9 @@ impl Explain for ModelsError {
         match self {
             Self::Read(e) => e.advice(),
             Self::Segmenter(e) => e.advice(),
+            Self::NoLiver { .. } => {
+                "use a model that finds the liver; if one of its labels is the liver, import it with --label NAME=liver"
+            }
             Self::Nomogram(e) => e.advice(),
             Self::Settings(e) => e.advice(),
         }
@@ -68,6 +78,9 @@ impl Models {
     /// Loads both packages, from folders or from the binary, hashes and golden vectors checked.
     pub fn load(segmenter: Option<&Path>, nomogram: Option<&Path>) -> Result<Models, ModelsError> {
         let segmenter = load_segmenter(segmenter)?;
+        if segmenter.scheme().value_of(Region::Liver).is_none() {
+            return Err(ModelsError::NoLiver { id: segmenter.package().id.clone() });
+        }
         let nomogram = load_nomogram(nomogram)?;
         let settings = radiomics::Settings::from_yaml(&nomogram.radiomics.yaml)?;
         let isa = device::survey().instruction_sets.join(" ");
