@@ -1,9 +1,10 @@
-//! nnU-Net's work beside nnU-Net's own: resampling onto the network's grid, and whole predictions. One thread each, alternating.
+//! nnU-Net's work beside nnU-Net's own: resampling onto the network's grid, and whole predictions. One thread each,
+//! alternating.
 //!
 //!     METWATCH_BENCH_PYTHON=python cargo bench --bench nnunet        python with nnunetv2 (2.8.1 measured)
 //!
-//! The models are those of tests/data/nnunet; nnU-Net's side needs their trained folders: METWATCH_BENCH_NNUNET names the WORK folder
-//! of models/training/nnunet_reference.py (without it only the resampling is measured).
+//! The models are those of tests/data/nnunet; nnU-Net's side needs their trained folders: METWATCH_BENCH_NNUNET names
+//! the WORK folder of models/training/nnunet_reference.py (without it only the resampling is measured).
 #![allow(clippy::disallowed_methods, reason = "benches own the clock, files and processes")]
 
 use metwatch::segment::nnunet::{self, Source};
@@ -12,7 +13,6 @@ use metwatch::volume::{Geometry, Volume, decode_image};
 use ndarray::Array3;
 use std::path::Path;
 use std::process::Command;
-use std::time::Instant;
 
 const ROUNDS: usize = 5;
 

@@ -347,7 +347,7 @@ mod tests {
 
     #[test]
     fn a_header_that_claims_the_world_is_refused_before_memory_is() {
-        let mut plain = header::<f64>(&oblique()).unwrap().to_vec();
+        let mut plain = header::<f64>(&oblique(), 1).unwrap().to_vec();
         for at in [42, 44, 46] {
             plain[at..at + 2].copy_from_slice(&1200i16.to_le_bytes());
         }
@@ -361,7 +361,7 @@ mod tests {
 
     #[test]
     fn time_series_are_refused_by_name() {
-        let mut plain = header::<u8>(&oblique()).unwrap().to_vec();
+        let mut plain = header::<u8>(&oblique(), 1).unwrap().to_vec();
         plain[40] = 4;
         plain[48] = 7;
         let error = decode_nifti(&plain).unwrap_err();

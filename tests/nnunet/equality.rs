@@ -1,4 +1,5 @@
-//! Whole predictions beside nnU-Net's own, on real trained folders (tests/data/nnunet, made by models/training/nnunet_reference.py).
+//! Whole predictions beside nnU-Net's own, on real trained folders (tests/data/nnunet, made by
+//! models/training/nnunet_reference.py).
 
 use metwatch::segment::nnunet::{self, Recipe, Source};
 use metwatch::segment::{Options, Package, Plan, Segmentation, Segmenter};
@@ -116,7 +117,8 @@ fn logits_are_those_of_nnunet() {
         let classes: Vec<_> = found.axis_iter(Axis(0)).collect();
         let found = concatenate(Axis(0), &classes).expect("equal shapes");
         assert_eq!(found.dim(), expected.dim(), "{model}");
-        // nnU-Net sums in f16: logits up to 16 weighted by up to 10, so that sums have steps of 1/16 to 1/8 before the division.
+        // nnU-Net sums in f16: logits up to 16 weighted by up to 10, so that sums have steps of 1/16 to 1/8 before the
+        // division.
         let difference = |(a, b): (&f32, &f32)| (a - b).abs() / (1.0 + b.abs());
         let worst = found.iter().zip(&expected).map(difference).fold(0.0f32, f32::max);
         let mean = found.iter().zip(&expected).map(difference).sum::<f32>() / found.len() as f32;

@@ -103,8 +103,12 @@ fn golden_vectors_that_fail_refuse_the_package_with_the_figure() {
 fn an_operator_that_nobody_knows_is_named() {
     let mut model = source("2d");
     let onnx = &mut model.networks[0].1;
-    let at = onnx.windows(9).position(|w| w == b"LeakyRelu").expect("the network has it");
-    onnx[at..at + 9].copy_from_slice(b"LeakyFoo9");
+    // Field 4 of a node, nine bytes long: its operator, in every node that has it.
+    let places = |onnx: &[u8]| onnx.windows(11).position(|w| w == b"\x22\x09LeakyRelu");
+    assert!(places(onnx).is_some(), "the network has it");
+    while let Some(at) = places(onnx) {
+        onnx[at + 2..at + 11].copy_from_slice(b"LeakyFoo9");
+    }
     // Without nnunet.json, whose hash would catch it first.
     let model = Source { sidecar: None, configuration: Some("2d".into()), mirror_axes: Some(vec![0, 1]), ..model };
     let files = metwatch::segment::nnunet::files(model.take_over().expect("the plans are fine"));

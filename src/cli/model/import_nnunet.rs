@@ -10,7 +10,8 @@ use std::path::{Path, PathBuf};
 
 /// Makes a segmenter package from a model trained with nnU-Net v2 (2d, 3d_fullres or 3d_lowres; no cascades)
 ///
-/// The networks come from models/training/nnunet_export.py, which runs where the model was trained and writes nnunet.json beside them.
+/// The networks come from models/training/nnunet_export.py, which runs where the model was trained and writes
+/// nnunet.json beside them.
 #[derive(clap::Args)]
 pub struct Args {
     /// The trained folder, e.g. nnUNet_results/Dataset003_Liver/nnUNetTrainer__nnUNetPlans__3d_fullres

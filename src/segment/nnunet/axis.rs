@@ -1,4 +1,5 @@
-//! Resampling along one axis as scipy's `zoom(mode="nearest", grid_mode=True)` does it: half-pixel coordinates, edges repeated.
+//! Resampling along one axis as scipy's `zoom(mode="nearest", grid_mode=True)` does it: half-pixel coordinates, edges
+//! repeated.
 
 /// Pole of the cubic B-spline's prefilter, sqrt(3) - 2.
 const POLE: f32 = -0.267_949_2;
@@ -105,7 +106,8 @@ impl Axis1 {
         self.taps.len()
     }
 
-    /// Resamples a block of columns: `source(k)` is row `k` (all columns), `put(k, columns, values)` takes a part of target row `k`.
+    /// Resamples a block of columns: `source(k)` is row `k` (all columns), `put(k, columns, values)` takes a part of
+    /// target row `k`.
     pub fn resample<'a>(
         &self,
         n_columns: usize,
@@ -135,9 +137,10 @@ impl Axis1 {
     }
 }
 
-fn weigh(out: &mut Row, rows: [&Row; 4], weights: &[f32; 4]) {
-    for x in 0..WIDTH {
-        out[x] = weights[0] * rows[0][x] + weights[1] * rows[1][x] + weights[2] * rows[2][x] + weights[3] * rows[3][x];
+fn weigh(out: &mut Row, [a, b, c, d]: [&Row; 4], weights: &[f32; 4]) {
+    let [w_a, w_b, w_c, w_d] = *weights;
+    for ((((out, a), b), c), d) in out.iter_mut().zip(a).zip(b).zip(c).zip(d) {
+        *out = w_a * a + w_b * b + w_c * c + w_d * d;
     }
 }
 
@@ -148,8 +151,8 @@ fn extend(rows: &mut [Row]) {
     (rows[last + 1], rows[last + 2]) = (rows[last], rows[last]);
 }
 
-/// Samples to B-spline coefficients, down the columns, as if the end samples went on forever. scipy pads 12 of them and reflects,
-/// which differs by pole^24 = 2e-14.
+/// Samples to B-spline coefficients, down the columns, as if the end samples went on forever. scipy pads 12 of them and
+/// reflects, which differs by pole^24 = 2e-14.
 fn prefilter(rows: &mut [Row]) {
     // Of the causal pass c+[k] = 6 s[k] + pole c+[k-1]: a constant s settles at 6 s / (1 - pole).
     const SETTLED: f32 = 6.0 / (1.0 - POLE);
@@ -159,31 +162,28 @@ fn prefilter(rows: &mut [Row]) {
     rows[BEYOND] = settled_low;
     for k in BEYOND + 1..=last {
         let [before, row] = &mut rows[k - 1..=k] else { return };
-        for x in 0..WIDTH {
-            row[x] = 6.0 * row[x] + POLE * before[x];
-        }
+        row.iter_mut().zip(&*before).for_each(|(v, before)| *v = 6.0 * *v + POLE * before);
     }
-    for k in last + 1..=last + BEYOND {
-        for x in 0..WIDTH {
-            // The sample goes on: 6 s = settled (1 - pole).
-            rows[k][x] = settled_high[x] * (1.0 - POLE) + POLE * rows[k - 1][x];
+    let end = last + BEYOND;
+    for k in last + 1..=end {
+        let [before, row] = &mut rows[k - 1..=k] else { return };
+        for ((v, before), settled) in row.iter_mut().zip(&*before).zip(&settled_high) {
+            *v = settled * (1.0 - POLE) + POLE * before; // the sample goes on: 6 s = settled (1 - pole)
         }
     }
     // The anticausal pass c[k] = pole (c[k+1] - c+[k]) from infinity, where c+ differs from settled by powers of the pole.
-    let end = last + BEYOND;
-    for x in 0..WIDTH {
-        let away = rows[end][x] - settled_high[x];
-        rows[end][x] = -POLE / (1.0 - POLE) * settled_high[x] - POLE / (1.0 - POLE * POLE) * away;
+    for (v, settled) in rows[end].iter_mut().zip(&settled_high) {
+        let away = *v - settled;
+        *v = -POLE / (1.0 - POLE) * settled - POLE / (1.0 - POLE * POLE) * away;
     }
     for k in (BEYOND..end).rev() {
         let [row, after] = &mut rows[k..=k + 1] else { return };
-        for x in 0..WIDTH {
-            row[x] = POLE * (after[x] - row[x]);
-        }
+        row.iter_mut().zip(&*after).for_each(|(v, after)| *v = POLE * (after - *v));
     }
     for k in (0..BEYOND).rev() {
-        for x in 0..WIDTH {
-            rows[k][x] = POLE * (rows[k + 1][x] - settled_low[x]);
+        let [row, after] = &mut rows[k..=k + 1] else { return };
+        for ((v, after), settled) in row.iter_mut().zip(&*after).zip(&settled_low) {
+            *v = POLE * (after - settled);
         }
     }
 }

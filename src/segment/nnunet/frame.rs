@@ -1,4 +1,5 @@
-//! The image as the network's plans see it: turned, transposed, cropped to what is not 0, normalized. All of it as views.
+//! The image as the network's plans see it: turned, transposed, cropped to what is not 0, normalized. All of it as
+//! views.
 
 use super::recipe::{Normalization, Recipe};
 use crate::volume::Geometry;

@@ -215,7 +215,8 @@ impl Source {
     }
 }
 
-/// A recipe from `plans.json`, `dataset.json` and the checkpoint. `regions` says what labels are, by name, where their names do not.
+/// A recipe from `plans.json`, `dataset.json` and the checkpoint. `regions` says what labels are, by name, where their
+/// names do not.
 pub fn recipe(
     plans: &[u8],
     dataset: &[u8],
@@ -407,7 +408,8 @@ fn labels(dataset: &Json, regions: &BTreeMap<String, Region>) -> Result<(Heads, 
     Ok((Heads::Labels(labels.len() + 1), labels))
 }
 
-/// What a label is to metwatch, by its name. A tumor or lesion is one of the liver where the model knows the liver and no colon.
+/// What a label is to metwatch, by its name. A tumor or lesion is one of the liver where the model knows the liver and
+/// no colon.
 fn region_of<'a>(name: &str, all: impl Iterator<Item = &'a str>) -> Option<Region> {
     let words = |name: &str| -> Vec<String> {
         let lower = name.to_lowercase().replace("tumour", "tumor").replace("tumors", "tumor");

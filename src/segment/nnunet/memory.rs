@@ -59,7 +59,8 @@ impl Estimate {
         let (channels, heads) = (recipe.channels.len() as u64, recipe.heads.count() as u64);
         let image = 4 * channels * voxels(sizes.image);
         let resampled = 4 * channels * voxels(grid);
-        // While a channel is resampled there is one array more: in plane on the new grid, along the slices on the old one.
+        // While a channel is resampled there is one array more: in plane on the new grid, along the slices on the old
+        // one.
         let between = 4 * voxels([sizes.crop[0], grid[1], grid[2]]);
         let plane = voxels([1, window.padded[1], window.padded[2]]);
         let slab = 4 * heads * plane * (window.patch[0] as u64 + 3) + 4 * plane;
@@ -83,8 +84,8 @@ impl Estimate {
     }
 }
 
-/// Bytes of activations of one pass: at the top of a U-Net the skipped features, both parts of the concatenation and its
-/// convolution are there at once, below it one set of features per stage.
+/// Bytes of activations of one pass: at the top of a U-Net the skipped features, both parts of the concatenation and
+/// its convolution are there at once, below it one set of features per stage.
 fn activations(recipe: &Recipe) -> u64 {
     let mut voxels = recipe.patch_size.iter().map(|n| *n as u64).product::<u64>();
     let mut sum = 0;

@@ -1,9 +1,10 @@
-//! Models trained with nnU-Net v2, predicted as nnU-Net predicts them (followed: nnunetv2 2.8.1): turn, transpose, crop, normalize,
-//! resample, sliding window with mirroring and folds, logits back onto the image's grid, labels, postprocessing.
+//! Models trained with nnU-Net v2, predicted as nnU-Net predicts them (followed: nnunetv2 2.8.1): turn, transpose,
+//! crop, normalize, resample, sliding window with mirroring and folds, logits back onto the image's grid, labels,
+//! postprocessing.
 //!
-//! A [`Recipe`] says how; it comes from a results folder ([`recipe_of`]) and travels in the package's manifest. Differences from
-//! nnU-Net: logits are summed in f32 instead of f16, and come back slice by slice, so memory does not grow with the number of
-//! patches ([`Estimate`]).
+//! A [`Recipe`] says how; it comes from a results folder ([`recipe_of`]) and travels in the package's manifest.
+//! Differences from nnU-Net: logits are summed in f32 instead of f16, and come back slice by slice, so memory does not
+//! grow with the number of patches ([`Estimate`]).
 
 mod axis;
 mod components;
@@ -162,7 +163,8 @@ pub fn logits(
     sweep.run(prepared.image.view(), sink)
 }
 
-/// Segments an image (one volume per channel, in the model's order). `entropy_of`: labels whose mean entropy is measured.
+/// Segments an image (one volume per channel, in the model's order). `entropy_of`: labels whose mean entropy is
+/// measured.
 pub fn predict(
     recipe: &Recipe,
     networks: &[Network],

@@ -110,8 +110,8 @@ pub fn files(import: Import) -> Result<BTreeMap<String, Vec<u8>>, SegmentError> 
     Ok(files)
 }
 
-/// The gate's limits where nobody has measured any for the model: those of anatomy and of the scan as for the shipped one, looser
-/// ones for what depends on the network.
+/// The gate's limits where nobody has measured any for the model: those of anatomy and of the scan as for the shipped
+/// one, looser ones for what depends on the network.
 fn gate() -> toml::Table {
     let limits = [
         ("liver_ml_refuse_under", 400.0),

@@ -18,7 +18,8 @@ pub struct Recipe {
     pub to_ras: bool,
     /// Which axis of the array (z, y, x) comes first, second, third in the network's order.
     pub transpose_forward: [usize; 3],
-    /// Spacing of the network's grid in the network's order of axes; two numbers for a 2-D network, which keeps the slices.
+    /// Spacing of the network's grid in the network's order of axes; two numbers for a 2-D network, which keeps the
+    /// slices.
     pub spacing_mm: Vec<f64>,
     /// The network's input, in the network's order; two numbers for a 2-D network.
     pub patch_size: Vec<usize>,

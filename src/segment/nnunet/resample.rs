@@ -1,4 +1,5 @@
-//! Onto the network's grid: nnU-Net's `resample_data_or_seg_to_shape` for images (order 3 unless the plans say otherwise).
+//! Onto the network's grid: nnU-Net's `resample_data_or_seg_to_shape` for images (order 3 unless the plans say
+//! otherwise).
 
 use super::axis::{Axis1, Order, nearest};
 use ndarray::{Array3, ArrayView2, ArrayView3, ArrayViewMut2, ArrayViewMut3, Axis, s};
@@ -23,7 +24,8 @@ pub fn target_shape(shape: [usize; 3], from_mm: [f64; 3], to_mm: [f64; 3]) -> [f
 }
 
 impl Resampling {
-    /// The axis that is resampled apart from the plane, if there is one: that of the largest spacing, which must stand alone.
+    /// The axis that is resampled apart from the plane, if there is one: that of the largest spacing, which must stand
+    /// alone.
     pub fn separate_axis(&self, from_mm: [f64; 3], to_mm: [f64; 3]) -> Option<usize> {
         let ratio = |mm: [f64; 3]| mm.iter().copied().fold(0.0, f64::max) / mm.iter().copied().fold(f64::MAX, f64::min);
         let of = match self.separate_z {
@@ -41,8 +43,8 @@ impl Resampling {
         }
     }
 
-    /// An image on a grid of another shape, clipped to the range of its values. `value(at, v)` is what voxel `at` of the image
-    /// counts as (its normalization), so that no normalized copy of the volume is needed.
+    /// An image on a grid of another shape, clipped to the range of its values. `value(at, v)` is what voxel `at` of
+    /// the image counts as (its normalization), so that no normalized copy of the volume is needed.
     pub fn image(
         &self,
         image: ArrayView3<f32>,
@@ -184,7 +186,8 @@ impl Plane {
         Plane { rows: axis(0), columns: axis(1) }
     }
 
-    /// Resamples `scratch.slice` (shape `from`) into `to`. Columns are resampled as rows of the transposed slice, where vectors reach.
+    /// Resamples `scratch.slice` (shape `from`) into `to`. Columns are resampled as rows of the transposed slice, where
+    /// vectors reach.
     fn resample(&self, from: [usize; 2], mut to: ArrayViewMut2<f32>, scratch: &mut Scratch) {
         let Scratch { slice, narrow, turned, rows } = scratch;
         let [mut n_y, n_x] = from;
@@ -216,7 +219,8 @@ impl Plane {
     }
 }
 
-/// Gives `put(column, row, value)` every value of an array of shape (rows, columns), in blocks that stay in the first cache.
+/// Gives `put(column, row, value)` every value of an array of shape (rows, columns), in blocks that stay in the first
+/// cache.
 fn transpose(from: &[f32], [n_rows, n_columns]: [usize; 2], mut put: impl FnMut(usize, usize, f32)) {
     const BLOCK: usize = 16;
     for y in (0..n_rows).step_by(BLOCK) {

@@ -1,4 +1,5 @@
-//! Logits back onto the image's grid, and labels from them, slice by slice as the sliding window gives them: two slices are in memory.
+//! Logits back onto the image's grid, and labels from them, slice by slice as the sliding window gives them: two slices
+//! are in memory.
 
 use super::axis::{Order, linear, nearest};
 use super::recipe::Heads;
@@ -200,7 +201,8 @@ mod tests {
 
     #[test]
     fn slices_come_back_between_their_neighbors() {
-        // Two slices of logits for label 1: -1, then 3, onto four: at -0.25 (edge), 0.25, 0.75, 1.25 (edge): -1, 0, 2, 3.
+        // Two slices of logits for label 1: -1, then 3, onto four: at -0.25 (edge), 0.25, 0.75, 1.25 (edge): -1, 0, 2,
+        // 3.
         let heads = Heads::Labels(2);
         let resampling =
             Resampling { order: Order::Linear, order_z: Order::Nearest, separate_z: None, anisotropy: 3.0 };

@@ -1,5 +1,5 @@
-//! The sliding window: patches with half their size between them, mirrored, weighted by a Gaussian, summed in a slab that moves
-//! along the first axis. Only slices that a patch can still reach are in memory.
+//! The sliding window: patches with half their size between them, mirrored, weighted by a Gaussian, summed in a slab
+//! that moves along the first axis. Only slices that a patch can still reach are in memory.
 
 use super::recipe::Recipe;
 use crate::segment::{SegmentError, network::Network};
@@ -44,8 +44,8 @@ fn starts(n: usize, patch: usize) -> Vec<usize> {
     (0..=steps).map(|k| (step * k as f64).round_ties_even() as usize).collect()
 }
 
-/// Weights of a patch's voxels: scipy's Gaussian of a point at half the patch, sigma an eighth of it, cut at 4 sigma; peak 10; rounded
-/// to f16 as nnU-Net keeps them, zeros replaced by the smallest other weight.
+/// Weights of a patch's voxels: scipy's Gaussian of a point at half the patch, sigma an eighth of it, cut at 4 sigma;
+/// peak 10; rounded to f16 as nnU-Net keeps them, zeros replaced by the smallest other weight.
 pub fn gaussian(patch: [usize; 3]) -> Array3<f32> {
     let along = patch.map(|n| {
         let sigma = n as f64 / 8.0;
