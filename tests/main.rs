@@ -19,6 +19,7 @@ mod ibsi;
 mod line;
 mod made;
 mod masks;
+mod nnunet;
 mod nodes;
 mod packages;
 mod power;

@@ -61,6 +61,8 @@ enum Command {
     Series(series::Args),
     /// Segments a CT into a label map
     Segment(segment::Args),
+    /// Makes model packages
+    Model(model::Args),
     /// Computes radiomics of an image and a mask, as PyRadiomics does
     Extract(extract::Args),
     /// Holds every published value of IBSI 1 against what is computed here
@@ -149,6 +151,7 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
         Command::Analyze(args) => analyze::run(args),
         Command::Series(args) => series::run(args),
         Command::Segment(args) => segment::run(args),
+        Command::Model(args) => model::run(args),
         Command::Extract(args) => extract::run(args),
         Command::Ibsi(args) => ibsi::run(args),
         Command::Score(args) => score::run(args),
@@ -212,4 +215,11 @@ fn progress_bar(message: &'static str) -> indicatif::ProgressBar {
     }
     bar.set_message(message);
     bar
+}
+
+/// Of a bar that counts patches.
+fn patch_style() -> indicatif::ProgressStyle {
+    let plain = indicatif::ProgressStyle::default_bar();
+    let counted = plain.template("{msg:12} [{bar:40}] {pos} of {len} patches {elapsed}, {eta} left");
+    counted.unwrap_or_else(|_| indicatif::ProgressStyle::default_bar()).progress_chars("=> ")
 }

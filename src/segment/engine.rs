@@ -1,6 +1,6 @@
 //! One pass, or passes in overlapping blocks, of a network over a whole grid, guarded by golden vectors.
 
-use super::{Package, SegmentError, network::Network, package::Golden, refine::Refine};
+use super::{Estimate, Grid, Package, SegmentError, network::Network, package::Golden, refine::Refine};
 use ndarray::{Array3, Array4, Axis, s};
 use rayon::prelude::*;
 
@@ -36,23 +36,7 @@ impl Engine {
         let [z, y, x] = golden.shape_zyx;
         let input = Array4::from_shape_vec((channels, z, y, x), golden_input(golden.seed, channels * z * y * x))
             .map_err(|_| SegmentError::Shape)?;
-        let logits = self.pass(input)?;
-        let found: Vec<f32> = logits.iter().step_by(golden.stride).copied().collect();
-        if found.len() != golden.logits.len() {
-            let message =
-                format!("golden.json lists {} logits, the network gives {}", golden.logits.len(), found.len());
-            return Err(SegmentError::PackageInvalid { message });
-        }
-        let worst = found
-            .iter()
-            .zip(&golden.logits)
-            .map(|(a, b)| (a - b).abs())
-            .fold(0.0f32, |w, d| if d.is_nan() { f32::INFINITY } else { w.max(d) });
-        if worst <= golden.tolerance {
-            Ok(())
-        } else {
-            Err(SegmentError::GoldenMismatch { worst, tolerance: golden.tolerance })
-        }
+        golden.compare(self.pass(input)?.iter().copied())
     }
 
     /// Logits, shape (classes, z, y, x), of an input of shape (channels, z, y, x); each axis but the first a multiple that the
@@ -151,6 +135,27 @@ fn blocks(n: usize, block: usize) -> Vec<Block> {
     found
 }
 
+/// What one pass over a grid, or its blocks, will need.
+pub fn estimate(grid: &Grid, n_image: usize, heads: usize, probabilities: bool) -> Result<Estimate, SegmentError> {
+    let n = grid.n_voxels();
+    if n > GRID_VOXELS_MAX {
+        return Err(SegmentError::TooLarge { voxels: n });
+    }
+    let [x, y, z] = grid.padded;
+    let spacing = grid.geometry.spacing_mm;
+    let kept = if probabilities { 4 * heads * n_image } else { 0 };
+    // 430 bytes a voxel of activations: 2.5 million voxels are 1 GiB.
+    let bytes = 5 * n_image + n * (4 + 8 * heads) + 430 * n.min(PASS_VOXELS_MAX) + kept + (64 << 20);
+    Ok(Estimate {
+        grid: [z, y, x],
+        spacing_mm: [spacing[2], spacing[1], spacing[0]],
+        patches: 1,
+        passes_per_patch: 1,
+        passes_at_a_time: 1,
+        bytes: bytes as u64,
+    })
+}
+
 /// Softmax over the classes of logits (classes, z, y, x), in place.
 pub fn softmax(logits: &mut Array4<f32>) {
     logits.axis_iter_mut(Axis(1)).into_par_iter().for_each(|mut slice| {
@@ -173,7 +178,7 @@ pub fn arg_max(values: &Array4<f32>) -> Array3<u8> {
 }
 
 /// The seeded input of golden vectors: a 64-bit linear congruential generator (Knuth's MMIX), upper 31 bits, in [-1, 1).
-fn golden_input(seed: u64, n: usize) -> Vec<f32> {
+pub(super) fn golden_input(seed: u64, n: usize) -> Vec<f32> {
     let mut state = seed;
     let next = |_| {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);

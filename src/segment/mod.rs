@@ -1,7 +1,8 @@
 //! From a CT volume to a label map, with a gate that says whether it may be used.
 //!
 //! A [`Package`] (bytes, hashes checked) becomes a [`Segmenter`] (network loaded, golden vectors checked). [`Segmenter::segment`]
-//! resamples the volume onto the network's grid, runs it, cleans the classes, returns them to the scan's grid and judges the result.
+//! resamples the volume onto the network's grid, runs it, cleans the classes, returns them to the scan's grid and judges the result;
+//! or, for a model trained with nnU-Net, does what nnU-Net does ([`nnunet`]).
 //!
 //! **Invariant:** knows volumes only: no file, clock, socket or study; the same volume gives the same labels for any number of threads.
 
@@ -10,6 +11,7 @@ pub mod gate;
 mod kernels;
 mod net;
 mod network;
+pub mod nnunet;
 mod package;
 mod postprocess;
 mod refine;
@@ -18,7 +20,8 @@ mod resample;
 pub use gate::{Certainty, Finding, Gate, Limits, Measures, Phase};
 pub use kernels::InstructionSet;
 pub use network::{Backend, Network};
-pub use package::{Package, Plan, SelfTest};
+pub use nnunet::Estimate;
+pub use package::{GridPlan, Package, Plan, SelfTest};
 pub use refine::{Candidate, Refine};
 pub use resample::Grid;
 
@@ -29,6 +32,8 @@ use rayon::prelude::*;
 
 /// More voxels than this (1024 x 1024 x 1024) are no CT of an abdomen.
 const VOXELS_MAX: usize = 1 << 30;
+/// The gate looks at the image on this grid where the network has none of its own.
+const GATE_SPACING_MM: [f64; 3] = [4.0; 3];
 
 /// Why there is no segmenter or no segmentation.
 #[derive(Debug, thiserror::Error)]
@@ -69,6 +74,24 @@ pub enum SegmentError {
         /// By their ONNX names.
         operators: String,
     },
+    /// More or fewer images than the model has channels.
+    #[error("the model takes {expected} images of the same patient and grid ({names}), not {found}")]
+    Channels {
+        /// How many were given.
+        found: usize,
+        /// How many it takes.
+        expected: usize,
+        /// What they are called, in their order.
+        names: String,
+    },
+    /// Not enough memory for what was asked.
+    #[error("this needs {} MiB of memory, {} MiB are available", needed >> 20, available >> 20)]
+    Memory {
+        /// Bytes at the peak.
+        needed: u64,
+        /// Bytes that there are.
+        available: u64,
+    },
     /// The network's output does not have the shape of its input.
     #[error("the network's output does not fit its input or its labels")]
     Shape,
@@ -94,6 +117,8 @@ impl Explain for SegmentError {
             Self::GoldenMismatch { .. } => "package.golden-mismatch",
             Self::Network { .. } => "segment.network",
             Self::OperatorsUnknown { .. } => "segment.operators-unknown",
+            Self::Channels { .. } => "segment.channels",
+            Self::Memory { .. } => "segment.memory",
             Self::Shape => "segment.shape",
             Self::Volume(_) => "segment.volume",
             Self::TooLarge { .. } => "segment.too-large",
@@ -107,17 +132,69 @@ impl Explain for SegmentError {
             }
             Self::Network { .. } | Self::Shape => "use a package made for this version of metwatch",
             Self::OperatorsUnknown { .. } => "run it on the backend tract, or leave the choice to metwatch",
+            Self::Channels { .. } => {
+                "give one image per channel, in this order (`metwatch segment FIRST --channel SECOND`)"
+            }
+            Self::Memory { .. } => {
+                "use a machine with more memory, cut the scan to the abdomen, or leave out probabilities"
+            }
             Self::Volume(_) => "send the series again or convert it again",
             Self::TooLarge { .. } => "check the voxel spacing in the image's header, or send the abdomen only",
         }
     }
 }
 
+/// What may be asked of a segmentation.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Whether a model that was trained for it sees its patches mirrored as well.
+    pub mirror: bool,
+    /// Whether probabilities are kept.
+    pub probabilities: bool,
+    /// Passes of a network at a time, at most.
+    pub passes: usize,
+    /// Fewer passes at a time where they would need more memory (bytes) than this together with everything else.
+    pub memory_limit: u64,
+    /// Refuses what needs more memory (bytes) than there is.
+    pub memory_available: Option<u64>,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        let passes = rayon::current_num_threads();
+        Options { mirror: true, probabilities: false, passes, memory_limit: 2 << 30, memory_available: None }
+    }
+}
+
+/// How far a segmentation is.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Step {
+    /// The image is on the network's grid.
+    Prepared,
+    /// So many patches are done.
+    Patch {
+        /// Finished.
+        done: usize,
+        /// All.
+        total: usize,
+    },
+    /// Labels are there, the gate has judged.
+    Labeled,
+}
+
 /// A network that passed its golden vectors.
 pub struct Segmenter {
     package: Package,
-    engine: engine::Engine,
-    refine: Option<engine::Engine>,
+    runner: Runner,
+}
+
+enum Runner {
+    Grid {
+        engine: engine::Engine,
+        refine: Option<engine::Engine>,
+    },
+    /// One network per fold.
+    Nnunet(Vec<Network>),
 }
 
 /// Labels and what belongs to them.
@@ -131,14 +208,24 @@ pub struct Segmentation {
     pub gate: Gate,
     /// Lesions that the second network marked for review, largest first; empty without one.
     pub lesions: Vec<Candidate>,
+    /// Shape (classes, z, y, x) on the volume's own grid, where they were asked for; of the first network.
+    pub probabilities: Option<Array4<f32>>,
 }
 
 impl Segmenter {
-    /// Loads the network of a package and checks its golden vectors on this machine.
+    /// Loads the networks of a package and checks their golden vectors on this machine.
     pub fn load(package: Package) -> Result<Segmenter, SegmentError> {
-        let engine = engine::Engine::load(&package)?;
-        let refine = package.refine.as_ref().map(engine::Engine::load_refine).transpose()?;
-        Ok(Segmenter { package, engine, refine })
+        let runner = match &package.plan {
+            Plan::Grid(_) => Runner::Grid {
+                engine: engine::Engine::load(&package)?,
+                refine: package.refine.as_ref().map(engine::Engine::load_refine).transpose()?,
+            },
+            Plan::Nnunet(recipe) => {
+                let folds: Vec<(&[u8], &package::Golden)> = package.folds().collect();
+                Runner::Nnunet(nnunet::load(recipe, &folds, [&package.input, &package.output])?)
+            }
+        };
+        Ok(Segmenter { package, runner })
     }
 
     /// The package it was loaded from.
@@ -151,20 +238,91 @@ impl Segmenter {
         &self.package.scheme
     }
 
+    /// What a segmentation will do and need, without doing it.
+    pub fn estimate(&self, channels: &[&Volume], options: &Options) -> Result<Estimate, SegmentError> {
+        match &self.package.plan {
+            Plan::Grid(plan) => {
+                let volume = self.only_channel(channels)?;
+                check(volume)?;
+                let grid = Grid::over(&volume.geometry, plan.spacing_mm, plan.pad_multiple);
+                let heads = self.package.scheme.entries.len() + 1;
+                engine::estimate(&grid, volume.hu.len(), heads, options.probabilities)
+            }
+            Plan::Nnunet(recipe) => nnunet::estimate(recipe, self.package.network_bytes(), channels, options),
+        }
+    }
+
     /// Segments a volume. `progress` is told the finished share, 0 to 1.
     pub fn segment(&self, volume: &Volume, progress: &(dyn Fn(f32) + Sync)) -> Result<Segmentation, SegmentError> {
+        let share = |step| match step {
+            Step::Prepared => progress(0.2),
+            Step::Patch { done, total } => progress(0.2 + 0.6 * done as f32 / total.max(1) as f32),
+            Step::Labeled => progress(1.0),
+        };
+        self.segment_channels(&[volume], &Options::default(), &share)
+    }
+
+    /// Segments a patient of whom there is one image per input channel, all on one grid.
+    pub fn segment_channels(
+        &self,
+        channels: &[&Volume],
+        options: &Options,
+        progress: &(dyn Fn(Step) + Sync),
+    ) -> Result<Segmentation, SegmentError> {
+        let segmentation = match (&self.package.plan, &self.runner) {
+            (Plan::Grid(plan), Runner::Grid { engine, refine }) => {
+                self.on_grid(plan, (engine, refine.as_ref()), self.only_channel(channels)?, options, progress)
+            }
+            (Plan::Nnunet(recipe), Runner::Nnunet(networks)) => {
+                self.as_nnunet(recipe, networks, channels, options, progress)
+            }
+            _ => unreachable!("`load` makes the runner from the plan"),
+        }?;
+        progress(Step::Labeled);
+        Ok(segmentation)
+    }
+
+    /// What the networks of an nnU-Net model say on their own grid, shape (heads, z, y, x) in its order of axes, for comparisons; `None`
+    /// for another kind of package.
+    pub fn nnunet_logits(&self, channels: &[&Volume], options: &Options) -> Result<Option<Array4<f32>>, SegmentError> {
+        let (Plan::Nnunet(recipe), Runner::Nnunet(networks)) = (&self.package.plan, &self.runner) else {
+            return Ok(None);
+        };
+        let prepared = nnunet::prepare(recipe, channels)?;
+        let (_, n_z, n_y, n_x) = prepared.image.dim();
+        let mut all = Array4::zeros((recipe.heads.count(), n_z, n_y, n_x));
+        nnunet::logits(recipe, networks, &prepared, options, options.passes, &|_| (), &mut |z, logits| {
+            all.index_axis_mut(Axis(1), z).assign(&logits);
+            Ok(())
+        })?;
+        Ok(Some(all))
+    }
+
+    fn only_channel<'a>(&self, channels: &[&'a Volume]) -> Result<&'a Volume, SegmentError> {
+        match channels {
+            [volume] => Ok(volume),
+            _ => Err(SegmentError::Channels { found: channels.len(), expected: 1, names: "CT".into() }),
+        }
+    }
+
+    fn on_grid(
+        &self,
+        plan: &GridPlan,
+        (engine, refine): (&engine::Engine, Option<&engine::Engine>),
+        volume: &Volume,
+        options: &Options,
+        progress: &(dyn Fn(Step) + Sync),
+    ) -> Result<Segmentation, SegmentError> {
         check(volume)?;
-        let plan = &self.package.plan;
         let grid = Grid::over(&volume.geometry, plan.spacing_mm, plan.pad_multiple);
         if grid.n_voxels() > engine::GRID_VOXELS_MAX {
             return Err(SegmentError::TooLarge { voxels: grid.n_voxels() });
         }
         let hu = grid.sample(volume);
-        progress(0.1);
-        let mut probabilities = self.engine.logits(scaled(&hu, plan), plan.pad_multiple)?;
+        progress(Step::Prepared);
+        let mut probabilities = engine.logits(scaled(&hu, plan), plan.pad_multiple)?;
         self.check_classes(probabilities.dim().0)?;
         engine::softmax(&mut probabilities);
-        progress(0.5);
         let mut classes = engine::arg_max(&probabilities);
         let scheme = &self.package.scheme;
         // Labels beyond the first network's classes are the second's alone.
@@ -173,8 +331,7 @@ impl Segmenter {
         let organ = [class(Region::Liver), class(Region::LiverLesion)];
         let tumor = class(Region::ColorectalTumor);
         let voxel_mm3 = grid.geometry.voxel_mm3();
-        let certainty = self.certainty(&hu, &classes, &probabilities)?;
-        progress(0.7);
+        let certainty = self.certainty(plan, engine, &hu, &classes, &probabilities)?;
         let cleaned = postprocess::clean(
             &mut classes,
             &mut probabilities,
@@ -192,9 +349,10 @@ impl Segmenter {
             certainty,
         };
         let labels = grid.labels_on(&volume.geometry, &probabilities);
+        let on_image = options.probabilities.then(|| grid.probabilities_on(&volume.geometry, &probabilities));
         let mut labels = LabelMap { labels, geometry: volume.geometry.clone(), scheme: scheme.clone() };
         let mut lesions = Vec::new();
-        if let (Some(refine), Some(engine)) = (&self.package.refine, &self.refine) {
+        if let (Some(refine), Some(engine)) = (&self.package.refine, refine) {
             let mut liver = Array3::zeros(classes.dim());
             for class in organ.into_iter().flatten() {
                 liver += &probabilities.index_axis(Axis(0), usize::from(class));
@@ -202,39 +360,88 @@ impl Segmenter {
             let first = refine::FirstStage { grid: &grid, liver };
             lesions = refine.apply(engine, volume, &first, &mut labels)?;
         }
-        let measures = gate::measure(volume, &labels, on_grid);
-        let mut gate = gate::judge(&measures, &self.package.limits);
-        gate.notes.extend(self.for_review(&labels, &lesions));
-        progress(1.0);
-        Ok(Segmentation { labels, measures, gate, lesions })
+        progress(Step::Patch { done: 1, total: 1 });
+        Ok(self.judge(volume, labels, on_grid, lesions, on_image))
     }
 
-    /// Judges labels that did not come from the network: the image and the anatomy, not how sure the network is.
-    pub fn judge_labels(&self, volume: &Volume, labels: LabelMap) -> Result<Segmentation, SegmentError> {
-        check(volume)?;
-        let plan = &self.package.plan;
-        let grid = Grid::over(&volume.geometry, plan.spacing_mm, plan.pad_multiple);
+    fn as_nnunet(
+        &self,
+        recipe: &nnunet::Recipe,
+        networks: &[Network],
+        channels: &[&Volume],
+        options: &Options,
+        progress: &(dyn Fn(Step) + Sync),
+    ) -> Result<Segmentation, SegmentError> {
+        let scheme = &self.package.scheme;
+        let organ = [Region::Liver, Region::LiverLesion].map(|region| scheme.value_of(region));
+        let organ: Vec<u8> = organ.into_iter().flatten().collect();
+        let bytes = self.package.network_bytes();
+        let mut found = nnunet::predict(recipe, networks, bytes, channels, &organ, options, progress)?;
+        let fragments = nnunet::Components::of(found.labels.view(), &organ).fragments();
+        nnunet::postprocess(recipe, &mut found.labels);
+        let volume = channels[0];
+        let labels = LabelMap { labels: found.labels, geometry: volume.geometry.clone(), scheme: scheme.clone() };
+        let on_grid = gate::OnGrid {
+            entropy: found.entropy,
+            fragments,
+            between_share: gate::between_share(&volume.hu),
+            ..self.image_of(volume, &labels)?
+        };
+        Ok(self.judge(volume, labels, on_grid, Vec::new(), found.probabilities))
+    }
+
+    fn judge(
+        &self,
+        volume: &Volume,
+        labels: LabelMap,
+        on_grid: gate::OnGrid,
+        lesions: Vec<Candidate>,
+        probabilities: Option<Array4<f32>>,
+    ) -> Segmentation {
+        let measures = gate::measure(volume, &labels, on_grid);
+        let mut gate = match labels.scheme.value_of(Region::Liver) {
+            Some(_) => gate::judge(&measures, &self.package.limits),
+            None => gate::without_liver(),
+        };
+        gate.notes.extend(self.for_review(&labels, &lesions));
+        Segmentation { labels, measures, gate, lesions, probabilities }
+    }
+
+    /// What the gate wants to know of the image, with labels that lie on the scan's own grid.
+    fn image_of(&self, volume: &Volume, labels: &LabelMap) -> Result<gate::OnGrid, SegmentError> {
+        let (spacing_mm, pad_multiple) = match &self.package.plan {
+            Plan::Grid(plan) => (plan.spacing_mm, plan.pad_multiple),
+            Plan::Nnunet(_) => (GATE_SPACING_MM, 1),
+        };
+        let grid = Grid::over(&volume.geometry, spacing_mm, pad_multiple);
         if grid.n_voxels() > engine::GRID_VOXELS_MAX {
             return Err(SegmentError::TooLarge { voxels: grid.n_voxels() });
         }
         let liver = labels.mask(Region::Liver).mapv(|inside| f32::from(u8::from(inside)));
         let liver = grid.sample(&Volume { hu: liver, geometry: labels.geometry.clone() }).mapv(|share| share > 0.5);
-        let on_grid = gate::OnGrid { image: gate::image(&grid.sample(volume), &liver, &grid), ..Default::default() };
+        Ok(gate::OnGrid { image: gate::image(&grid.sample(volume), &liver, &grid), ..Default::default() })
+    }
+
+    /// Judges labels that did not come from the network: the image and the anatomy, not how sure the network is.
+    pub fn judge_labels(&self, volume: &Volume, labels: LabelMap) -> Result<Segmentation, SegmentError> {
+        check(volume)?;
+        let on_grid = self.image_of(volume, &labels)?;
         let measures = gate::measure(volume, &labels, on_grid);
         let gate = gate::judge(&measures, &self.package.limits);
-        Ok(Segmentation { labels, measures, gate, lesions: Vec::new() })
+        Ok(Segmentation { labels, measures, gate, lesions: Vec::new(), probabilities: None })
     }
 
     /// How sure the network is of each region that the package is calibrated for: its entropy, and its answer to a disturbed image.
     fn certainty(
         &self,
+        plan: &GridPlan,
+        engine: &engine::Engine,
         hu: &Array3<f32>,
         classes: &Array3<u8>,
         probabilities: &Array4<f32>,
     ) -> Result<Vec<gate::Certainty>, SegmentError> {
         let Some(expected) = &self.package.limits.expected else { return Ok(Vec::new()) };
-        let plan = &self.package.plan;
-        let again = engine::arg_max(&self.engine.logits(scaled(&gate::disturbed(hu), plan), plan.pad_multiple)?);
+        let again = engine::arg_max(&engine.logits(scaled(&gate::disturbed(hu), plan), plan.pad_multiple)?);
         let scheme = &self.package.scheme;
         let of = |row: &gate::ExpectedRegion| {
             let region = Region::from_name(&row.region)?;
@@ -301,7 +508,7 @@ fn check(volume: &Volume) -> Result<(), SegmentError> {
 }
 
 /// HU as the first network takes them, shape (1, z, y, x).
-fn scaled(hu: &Array3<f32>, plan: &Plan) -> Array4<f32> {
+fn scaled(hu: &Array3<f32>, plan: &GridPlan) -> Array4<f32> {
     let [low, high] = plan.clip_hu;
     hu.mapv(|hu| (hu.clamp(low, high) - plan.center_hu) / plan.scale_hu).insert_axis(Axis(0))
 }

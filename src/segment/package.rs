@@ -1,22 +1,31 @@
 //! A segmenter package: manifest, hashes, plan, gate limits. Bytes in, values out; folders are read elsewhere.
 
 use super::gate::{Expected, ImageLimits, Limits};
-use super::{SegmentError, refine::Refine};
+use super::{SegmentError, nnunet, refine::Refine};
 use crate::volume::{LabelScheme, Region};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 
 /// The manifest schema that this program reads.
-const SCHEMA: &str = "metwatch.segmenter/1";
+pub(super) const SCHEMA: &str = "metwatch.segmenter/1";
 /// Golden vectors are checked at every load: 2^20 voxels are a second of work.
 const GOLDEN_VOXELS_MAX: usize = 1 << 20;
 /// Logits differ by 1e-5 between machines; a larger tolerance than this would hide a wrong network.
 const GOLDEN_TOLERANCE_MAX: f32 = 0.05;
 
-/// How a volume becomes the network's input.
+/// How a volume becomes labels.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Plan {
+pub enum Plan {
+    /// One pass of a network over the whole volume on a coarse grid, as for the model that ships.
+    Grid(GridPlan),
+    /// As nnU-Net predicts.
+    Nnunet(Box<nnunet::Recipe>),
+}
+
+/// How a volume becomes the input of a network that sees it whole.
+#[derive(Debug, Clone, PartialEq)]
+pub struct GridPlan {
     /// Spacing of the network's grid along x, y, z (axis-aligned LPS).
     pub spacing_mm: [f64; 3],
     /// Each axis of the input is padded to a multiple of this.
@@ -32,7 +41,7 @@ pub struct Plan {
 /// The golden vectors: a seeded input and some of the logits that the network must give for it.
 #[derive(Debug, Clone)]
 pub struct Golden {
-    /// Shape of the input (z, y, x).
+    /// Shape of the input (z, y, x); a 2-D network of nnU-Net has one slice.
     pub shape_zyx: [usize; 3],
     /// Seed of the input.
     pub seed: u64,
@@ -63,7 +72,7 @@ pub struct Package {
     pub input: String,
     /// Name of the network's output (logits).
     pub output: String,
-    /// How a volume becomes the input.
+    /// How a volume becomes labels.
     pub plan: Plan,
     /// What the output's classes mean; class 0 is background.
     pub scheme: LabelScheme,
@@ -81,6 +90,8 @@ pub struct Package {
     pub for_review: Vec<Region>,
     /// The second network, if there is one.
     pub refine: Option<Refine>,
+    /// Networks of further folds (nnU-Net), whose logits are averaged with the first one's, and their golden vectors.
+    pub more_folds: Vec<(Vec<u8>, Golden)>,
 }
 
 #[derive(Deserialize)]
@@ -94,8 +105,10 @@ struct Manifest {
     training: String,
     files: BTreeMap<String, String>,
     io: Io,
-    plan: PlanRow,
+    plan: Option<PlanRow>,
+    nnunet: Option<nnunet::RecipeRow>,
     quantization: Quantization,
+    #[serde(default)]
     labels: Vec<LabelRow>,
     gate: GateRow,
     refine: Option<RefineRow>,
@@ -278,17 +291,31 @@ impl Package {
         if let Some(extra) = files.keys().find(|name| !m.files.contains_key(*name)) {
             return Err(invalid(format!("the file {extra} is not named in the manifest")));
         }
-        let plan = plan(&m.plan)?;
-        let golden = golden(&files, "golden.json", plan.pad_multiple)?;
-        let scheme = scheme(&m.labels)?;
+        let golden = files.get("golden.json").ok_or_else(|| missing("golden.json"))?;
+        let (plan, scheme, goldens) = match (m.plan, m.nnunet) {
+            (Some(row), None) => {
+                let plan = grid_plan(&row)?;
+                let golden = grid_golden(golden, "golden.json", plan.pad_multiple)?;
+                (Plan::Grid(plan), scheme(&m.labels)?, vec![golden])
+            }
+            (None, Some(row)) => {
+                let recipe = nnunet::Recipe::try_from(row).map_err(|e| invalid(format!("[nnunet]: {e}")))?;
+                let scheme = nnunet::scheme(&recipe.labels).map_err(|e| invalid(e.to_string()))?;
+                let goldens = nnunet::read_golden(golden, &recipe)?;
+                (Plan::Nnunet(Box::new(recipe)), scheme, goldens)
+            }
+            _ => return Err(invalid("the manifest needs either [plan] or [nnunet]".into())),
+        };
         let refine = m.refine.map(|row| refine(row, &scheme, &mut files)).transpose()?;
+        let mut networks = nnunet::take_networks(&mut files, goldens)?.into_iter();
+        let (onnx, golden) = networks.next().ok_or_else(|| missing("model.onnx"))?;
         Ok(Package {
             id: m.id,
             version: m.version,
             sha256: hex(&manifest_bytes),
             intended_use: m.intended_use,
             training: m.training,
-            onnx: files.remove("model.onnx").ok_or_else(|| missing("model.onnx"))?,
+            onnx,
             input: m.io.input,
             output: m.io.output,
             plan,
@@ -305,12 +332,57 @@ impl Package {
                 .collect(),
             refine,
             self_test: m.self_test.map(check_self_test).transpose()?,
+            more_folds: networks.collect(),
         })
     }
 }
 
+impl Package {
+    /// The networks, one per fold, with their golden vectors.
+    pub(super) fn folds(&self) -> impl Iterator<Item = (&[u8], &Golden)> {
+        let more = self.more_folds.iter().map(|(onnx, golden)| (&onnx[..], golden));
+        std::iter::once((&self.onnx[..], &self.golden)).chain(more)
+    }
+
+    /// Bytes of all networks.
+    pub fn network_bytes(&self) -> u64 {
+        self.folds().map(|(onnx, _)| onnx.len() as u64).sum()
+    }
+
+    /// Label values with their names, regions first as they are called here, then what else the model finds.
+    pub fn label_names(&self) -> Vec<(u8, String)> {
+        let mut names: Vec<(u8, String)> =
+            self.scheme.entries.iter().map(|(value, region, _)| (*value, region.name().into())).collect();
+        if let Plan::Nnunet(recipe) = &self.plan {
+            names.extend(recipe.labels.iter().filter(|l| l.region.is_none()).map(|l| (l.value, l.name.clone())));
+        }
+        names
+    }
+}
+
+impl Golden {
+    /// Compares the logits of a network with those that are listed.
+    pub(super) fn compare(&self, logits: impl Iterator<Item = f32>) -> Result<(), SegmentError> {
+        let found: Vec<f32> = logits.step_by(self.stride).collect();
+        if found.len() != self.logits.len() {
+            let message = format!("golden.json lists {} logits, the network gives {}", self.logits.len(), found.len());
+            return Err(SegmentError::PackageInvalid { message });
+        }
+        let worst = found
+            .iter()
+            .zip(&self.logits)
+            .map(|(a, b)| (a - b).abs())
+            .fold(0.0f32, |w, d| if d.is_nan() { f32::INFINITY } else { w.max(d) });
+        if worst <= self.tolerance {
+            Ok(())
+        } else {
+            Err(SegmentError::GoldenMismatch { worst, tolerance: self.tolerance })
+        }
+    }
+}
+
 /// Values that make a grid and a finite input (TOML can say `nan` and `inf`).
-fn plan(row: &PlanRow) -> Result<Plan, SegmentError> {
+fn grid_plan(row: &PlanRow) -> Result<GridPlan, SegmentError> {
     let spacing_fits = row.spacing_mm.iter().all(|s| (0.5..=20.0).contains(s));
     let [low, high] = row.clip_hu;
     let clip_fits = low.is_finite() && high.is_finite() && low < high;
@@ -318,7 +390,7 @@ fn plan(row: &PlanRow) -> Result<Plan, SegmentError> {
     if !(spacing_fits && clip_fits && scale_fits && (1..=64).contains(&row.pad_multiple)) {
         return Err(invalid("[plan] has a value out of range".into()));
     }
-    Ok(Plan {
+    Ok(GridPlan {
         spacing_mm: row.spacing_mm,
         pad_multiple: row.pad_multiple,
         clip_hu: row.clip_hu,
@@ -357,7 +429,7 @@ fn refine(row: RefineRow, scheme: &LabelScheme, files: &mut BTreeMap<String, Vec
         return Err(invalid("[refine] has a value out of range".into()));
     }
     Ok(Refine {
-        golden: golden(files, &row.golden, row.pad_multiple)?,
+        golden: grid_golden(files.get(&row.golden).ok_or_else(|| missing(&row.golden))?, &row.golden, row.pad_multiple)?,
         onnx: files.remove(&row.file).ok_or_else(|| missing(&row.file))?,
         input: row.input,
         output: row.output,
@@ -375,8 +447,7 @@ fn refine(row: RefineRow, scheme: &LabelScheme, files: &mut BTreeMap<String, Vec
 }
 
 /// Golden vectors with an input that the network can take, and a tolerance that can fail.
-fn golden(files: &BTreeMap<String, Vec<u8>>, name: &str, multiple: usize) -> Result<Golden, SegmentError> {
-    let bytes = files.get(name).ok_or_else(|| missing(name))?;
+fn grid_golden(bytes: &[u8], name: &str, multiple: usize) -> Result<Golden, SegmentError> {
     let golden: GoldenRow = serde_json::from_slice(bytes).map_err(|e| invalid(format!("{name}: {e}")))?;
     let shape_fits = golden.shape_zyx.iter().all(|n| *n > 0 && n.is_multiple_of(multiple));
     let cells = golden.shape_zyx.iter().fold(1usize, |n, s| n.saturating_mul(*s));
@@ -448,11 +519,11 @@ fn scheme(rows: &[LabelRow]) -> Result<LabelScheme, SegmentError> {
     Ok(LabelScheme { entries })
 }
 
-fn hex(bytes: &[u8]) -> String {
+pub(super) fn hex(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().map(|b| format!("{b:02x}")).collect()
 }
 
-fn missing(file: &str) -> SegmentError {
+pub(super) fn missing(file: &str) -> SegmentError {
     SegmentError::PackageInvalid { message: format!("the file {file} is missing") }
 }
 

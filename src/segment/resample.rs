@@ -123,6 +123,22 @@ impl Grid {
         }
     }
 
+    /// Probabilities at each source voxel, interpolated linearly; shape (classes, z, y, x).
+    pub fn probabilities_on(&self, source: &Geometry, p: &Array4<f32>) -> Array4<f32> {
+        let (n_z, n_y, n_x) = source.shape_zyx();
+        let mut out = Array4::zeros((p.dim().0, n_z, n_y, n_x));
+        out.axis_iter_mut(Axis(1)).into_par_iter().enumerate().for_each(|(z, mut slice)| {
+            for y in 0..n_y {
+                for x in 0..n_x {
+                    let at = self.geometry.index_of(source.position_mm([x as f64, y as f64, z as f64]));
+                    let corners = Corners::of(at, self.geometry.size);
+                    slice.slice_mut(s![.., y, x]).iter_mut().enumerate().for_each(|(c, to)| *to = corners.mix(p, c));
+                }
+            }
+        });
+        out
+    }
+
     fn labels_aligned(&self, source: &Geometry, axes: [(usize, bool); 3], p: &Array4<f32>) -> Array3<u8> {
         let n_classes = p.dim().0;
         // Where the source's voxels lie on the grid, per axis of LPS: (lower node, fraction).
@@ -172,14 +188,8 @@ impl Grid {
         labels.axis_iter_mut(Axis(0)).into_par_iter().enumerate().for_each(|(z, mut plane)| {
             plane.indexed_iter_mut().for_each(|((y, x), to)| {
                 let at = self.geometry.index_of(source.position_mm([x as f64, y as f64, z as f64]));
-                let (low, f) = cell(at, n);
-                let high: [usize; 3] = std::array::from_fn(|a| (low[a] + 1).min(n[a] - 1));
-                let corner = |c: usize, k: usize| {
-                    let pick = |a: usize| if k >> a & 1 == 1 { (high[a], f[a]) } else { (low[a], 1.0 - f[a]) };
-                    let (x, y, z) = (pick(0), pick(1), pick(2));
-                    p[[c, z.0, y.0, x.0]] * x.1 * y.1 * z.1
-                };
-                *to = arg_max((0..p.dim().0).map(|c| (0..8).map(|k| corner(c, k)).sum()));
+                let corners = Corners::of(at, n);
+                *to = arg_max((0..p.dim().0).map(|c| corners.mix(p, c)));
             });
         });
         labels
@@ -212,6 +222,31 @@ pub fn interpolate(values: &Array3<f32>, from: &Grid, at: &Grid) -> Array3<f32> 
         }
     });
     out
+}
+
+/// The cell round a place on the grid.
+struct Corners {
+    low: [usize; 3],
+    high: [usize; 3],
+    share: [f32; 3],
+}
+
+impl Corners {
+    fn of(at: [f64; 3], n: [usize; 3]) -> Corners {
+        let (low, share) = cell(at, n);
+        Corners { low, high: std::array::from_fn(|a| (low[a] + 1).min(n[a] - 1)), share }
+    }
+
+    fn mix(&self, p: &Array4<f32>, c: usize) -> f32 {
+        let corner = |k: usize| {
+            let pick = |a: usize| {
+                if k >> a & 1 == 1 { (self.high[a], self.share[a]) } else { (self.low[a], 1.0 - self.share[a]) }
+            };
+            let (x, y, z) = (pick(0), pick(1), pick(2));
+            p[[c, z.0, y.0, x.0]] * x.1 * y.1 * z.1
+        };
+        (0..8).map(corner).sum()
+    }
 }
 
 fn arg_max(values: impl Iterator<Item = f32>) -> u8 {

@@ -44,6 +44,12 @@ pub enum ModelsError {
     /// The segmenter was refused.
     #[error(transparent)]
     Segmenter(#[from] segment::SegmentError),
+    /// A model of something else.
+    #[error("the segmenter {id} has no label for the liver, so no risk can be computed from its labels")]
+    NoLiver {
+        /// Its package id.
+        id: String,
+    },
     /// The nomogram was refused.
     #[error(transparent)]
     Nomogram(#[from] RiskError),
@@ -60,6 +66,7 @@ impl Explain for ModelsError {
         match self {
             Self::Read(e) => e.code(),
             Self::Segmenter(e) => e.code(),
+            Self::NoLiver { .. } => "package.no-liver",
             Self::Nomogram(e) => e.code(),
             Self::Settings(e) => e.code(),
             Self::Slots(e) => e.code(),
@@ -69,6 +76,9 @@ impl Explain for ModelsError {
         match self {
             Self::Read(e) => e.advice(),
             Self::Segmenter(e) => e.advice(),
+            Self::NoLiver { .. } => {
+                "use a model that finds the liver; if one of its labels is the liver, import it with --label NAME=liver"
+            }
             Self::Nomogram(e) => e.advice(),
             Self::Settings(e) => e.advice(),
             Self::Slots(e) => e.advice(),
@@ -84,6 +94,9 @@ impl Models {
 
     /// Both packages, loaded before.
     pub fn of(segmenter: Segmenter, nomogram: Nomogram) -> Result<Models, ModelsError> {
+        if segmenter.scheme().value_of(Region::Liver).is_none() {
+            return Err(ModelsError::NoLiver { id: segmenter.package().id.clone() });
+        }
         let settings = radiomics::Settings::from_yaml(&nomogram.radiomics.yaml)?;
         let isa = device::survey().instruction_sets.join(" ");
         let backend = format!("tract, CPU, {} ({isa})", segmenter.package().quantization);

@@ -21,7 +21,7 @@ pub use geometry::{Geometry, GeometryError};
 pub(crate) use image::for_voxels;
 pub use image::{Image, Scalar, Voxels};
 pub use labels::{LabelMap, LabelScheme, Region};
-pub use nifti::{decode_nifti, encode_nifti};
+pub use nifti::{decode_nifti, encode_nifti, encode_nifti_channels};
 pub use nrrd::{decode_nrrd, encode_nrrd};
 pub use overlap::{Overlap, overlap};
 

@@ -6,7 +6,7 @@ use super::{Geometry, Image};
 use flate2::Compression;
 use flate2::read::MultiGzDecoder;
 use flate2::write::GzEncoder;
-use ndarray::ArrayView3;
+use ndarray::{ArrayView3, ArrayView4, Axis};
 use std::io::{Read, Write};
 
 const HEADER: usize = 348;
@@ -177,23 +177,44 @@ pub fn encode_nifti<T: Scalar>(voxels: ArrayView3<T>, geometry: &Geometry) -> Re
     if !matches_grid(voxels, geometry) {
         return Err(CodecError::Shape { shape: voxels.dim(), grid: geometry.shape_zyx() });
     }
+    encode(&header::<T>(geometry, 1)?, std::iter::once(voxels))
+}
+
+/// Encodes several images on one grid as gzipped NIfTI-1 with four axes; `channels`: shape (channels, z, y, x).
+pub fn encode_nifti_channels<T: Scalar>(channels: ArrayView4<T>, geometry: &Geometry) -> Result<Vec<u8>, CodecError> {
+    geometry.check()?;
+    let n = channels.len_of(Axis(0));
+    if n == 0 || !matches_grid(channels.index_axis(Axis(0), 0), geometry) {
+        let (_, z, y, x) = channels.dim();
+        return Err(CodecError::Shape { shape: (z, y, x), grid: geometry.shape_zyx() });
+    }
+    encode(&header::<T>(geometry, n)?, channels.outer_iter())
+}
+
+fn encode<'a, T: Scalar>(
+    header: &[u8],
+    images: impl Iterator<Item = ArrayView3<'a, T>>,
+) -> Result<Vec<u8>, CodecError> {
     let mut out = GzEncoder::new(Vec::new(), Compression::new(3));
-    out.write_all(&header::<T>(geometry)?).map_err(CodecError::Gzip)?;
+    out.write_all(header).map_err(CodecError::Gzip)?;
     let mut buffer = Vec::new();
-    for row in voxels.rows() {
-        buffer.clear();
-        row.iter().for_each(|v| v.put_le(&mut buffer));
-        out.write_all(&buffer).map_err(CodecError::Gzip)?;
+    for image in images {
+        for row in image.rows() {
+            buffer.clear();
+            row.iter().for_each(|v| v.put_le(&mut buffer));
+            out.write_all(&buffer).map_err(CodecError::Gzip)?;
+        }
     }
     out.finish().map_err(CodecError::Gzip)
 }
 
-fn header<T: Scalar>(g: &Geometry) -> Result<[u8; 352], CodecError> {
+fn header<T: Scalar>(g: &Geometry, n_channels: usize) -> Result<[u8; 352], CodecError> {
     let mut h = [0u8; 352];
     let mut put = |at: usize, bytes: &[u8]| h[at..at + bytes.len()].copy_from_slice(bytes);
     put(0, &348i32.to_le_bytes());
     put(38, b"r");
-    for (i, n) in [3, g.size[0], g.size[1], g.size[2], 1, 1, 1, 1].into_iter().enumerate() {
+    let n_axes = if n_channels == 1 { 3 } else { 4 };
+    for (i, n) in [n_axes, g.size[0], g.size[1], g.size[2], n_channels, 1, 1, 1].into_iter().enumerate() {
         let n = i16::try_from(n).map_err(|_| CodecError::TooLarge { claimed: n as u64, limit: i16::MAX as u64 })?;
         put(40 + 2 * i, &n.to_le_bytes());
     }
@@ -326,7 +347,7 @@ mod tests {
 
     #[test]
     fn a_header_that_claims_the_world_is_refused_before_memory_is() {
-        let mut plain = header::<f64>(&oblique()).unwrap().to_vec();
+        let mut plain = header::<f64>(&oblique(), 1).unwrap().to_vec();
         for at in [42, 44, 46] {
             plain[at..at + 2].copy_from_slice(&1200i16.to_le_bytes());
         }
@@ -340,7 +361,7 @@ mod tests {
 
     #[test]
     fn time_series_are_refused_by_name() {
-        let mut plain = header::<u8>(&oblique()).unwrap().to_vec();
+        let mut plain = header::<u8>(&oblique(), 1).unwrap().to_vec();
         plain[40] = 4;
         plain[48] = 7;
         let error = decode_nifti(&plain).unwrap_err();

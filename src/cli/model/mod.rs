@@ -3,6 +3,7 @@
 mod activate;
 mod compare;
 mod compare_page;
+mod import_nnunet;
 mod install;
 mod list;
 mod rollback;
@@ -38,6 +39,8 @@ enum Command {
     Compare(compare::Args),
     /// Runs the golden vectors and the golden self-test of a segmenter on this machine
     SelfTest(self_test::Args),
+    /// Makes a segmenter package from a model trained with nnU-Net v2
+    ImportNnunet(import_nnunet::Args),
 }
 
 /// Runs one of them.
@@ -50,6 +53,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
         Command::Rollback(args) => rollback::run(args),
         Command::Compare(args) => compare::run(args),
         Command::SelfTest(args) => self_test::run(args),
+        Command::ImportNnunet(args) => import_nnunet::run(args),
     }
 }
 

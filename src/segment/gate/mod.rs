@@ -139,6 +139,16 @@ const SOURCE: &str =
     "check that a contrast CT of the whole abdomen was sent; the risk needs an image like those the model was made for";
 const REVIEW: &str = "look at the overlay pictures before using any number of this result";
 
+/// Of a model that does not know the liver: its labels carry no risk.
+pub fn without_liver() -> Gate {
+    let reason = Finding {
+        code: "gate.no-liver-label",
+        sentence: "the model has no label for the liver, so its labels carry no risk".into(),
+        advice: "use them as labels, or use a model that finds the liver",
+    };
+    Gate { reasons: vec![reason], notes: Vec::new() }
+}
+
 /// Judges measures by a package's limits.
 pub fn judge(m: &Measures, l: &Limits) -> Gate {
     let mut gate = Gate::default();
