@@ -11,7 +11,7 @@ fn case(name: &str) -> (Value, String) {
     (serde_json::from_str(&read("expected.json")).expect("JSON"), read("data.csv"))
 }
 
-fn numbers(value: &Value) -> Vec<f64> {
+pub fn numbers(value: &Value) -> Vec<f64> {
     match value {
         Value::Array(items) => items.iter().map(|v| v.as_f64().expect("a number")).collect(),
         other => vec![other.as_f64().expect("a number")],
@@ -23,7 +23,7 @@ fn names_in(value: &Value) -> Vec<String> {
 }
 
 #[track_caller]
-fn close(what: &str, found: &[f64], expected: &[f64], tolerance: f64) {
+pub fn close(what: &str, found: &[f64], expected: &[f64], tolerance: f64) {
     assert_eq!(found.len(), expected.len(), "{what}: {found:?} is not {expected:?}");
     for (f, e) in found.iter().zip(expected) {
         assert!((f - e).abs() <= tolerance * e.abs().max(1.0), "{what}: {f} is not {e}");
@@ -129,13 +129,13 @@ fn the_axes_of_a_cox_nomogram_are_those_of_rms() {
 }
 
 /// The simulated cohort with the reference's folds, and the specification of its R pipeline.
-struct Simulated {
-    texts: cohort::Texts,
-    spec: String,
+pub struct Simulated {
+    pub texts: cohort::Texts,
+    pub spec: String,
     expected: Value,
 }
 
-fn simulated() -> Simulated {
+pub fn simulated() -> Simulated {
     let read = |file: &str| std::fs::read_to_string(reference(&format!("cohort/{file}"))).expect("readable");
     let expected: Value = serde_json::from_str(&read("reference_R.json")).expect("JSON");
     let folds = numbers(&expected["foldid_train_rows_in_file_order"]);
@@ -161,7 +161,7 @@ fn simulated() -> Simulated {
     Simulated { texts, spec, expected }
 }
 
-fn fit(texts: &cohort::Texts, spec: &str) -> cohort::Fitted {
+pub fn fit(texts: &cohort::Texts, spec: &str) -> cohort::Fitted {
     let parsed = cohort::Spec::parse(spec).expect("a specification");
     cohort::fit(&parsed, spec, texts, &|_, _| ()).expect("a fit")
 }
@@ -363,7 +363,7 @@ fn the_bootstrap_repeats_the_harmonization() {
     let optimism = |f: &cohort::Fitted| {
         let bootstrap = f.results.bootstrap.as_ref().expect("a bootstrap");
         assert_eq!(bootstrap.failed, 0, "{:?}", bootstrap.first_failure);
-        bootstrap.models.iter().map(|m| m.auc_optimism).collect::<Vec<f64>>()
+        bootstrap.models.iter().map(|m| m.optimism).collect::<Vec<f64>>()
     };
     for (once, given) in once.results.models.iter().zip(&given.results.models) {
         close(&once.name, &once.coefficients, &given.coefficients, 1e-9);

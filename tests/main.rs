@@ -5,6 +5,7 @@ mod alert;
 mod analyze;
 mod cli;
 mod cohort;
+mod cohort_cox;
 mod common;
 mod correct;
 mod crash;

@@ -192,6 +192,7 @@ fn print_fit(fitted: &cohort::Fitted, out: &Path, package: bool, as_json: bool) 
         );
         return;
     }
+    let measure = fitted.procedure.main().map_or("AUC", |m| m.scale.measure());
     println!("{main} model ({})", crate::DISCLAIMER);
     let out_of = |(why, n): &(String, usize)| format!("{n} {why}");
     if !r.flow.excluded.is_empty() {
@@ -199,9 +200,9 @@ fn print_fit(fitted: &cohort::Fitted, out: &Path, package: bool, as_json: bool) 
         println!("  left out of {} patients: {}", r.flow.in_clinical_table, reasons.join(", "));
     }
     for p in performance() {
-        let auc = p.auc.map_or("-".into(), |a| format!("{:.3} ({:.3} to {:.3})", a[0], a[1], a[2]));
-        let slope = p.calibration.as_ref().map_or("-".into(), |c| format!("{:.2}", c.slope));
-        println!("  {:<14} n {:>5}  events {:>4}  AUC {auc}  slope {slope}", p.part, p.n, p.events);
+        let found = p.discrimination().map_or("-".into(), |a| format!("{:.3} ({:.3} to {:.3})", a[0], a[1], a[2]));
+        let slope = p.slope().map_or("-".into(), |slope| format!("{slope:.2}"));
+        println!("  {:<14} n {:>5}  events {:>4}  {measure} {found}  slope {slope}", p.part, p.n, p.events);
     }
     for warning in &r.warnings {
         println!("  ! {warning}");
@@ -220,10 +221,11 @@ fn evaluate(args: EvaluateArgs) -> Result<(), Failure> {
     if args.json {
         println!("{text}");
     } else {
-        let auc =
-            evaluation.performance.auc.map_or("-".into(), |a| format!("{:.3} ({:.3} to {:.3})", a[0], a[1], a[2]));
+        let measure = if evaluation.performance.auc.is_some() { "AUC" } else { "C-index" };
+        let found = evaluation.performance.discrimination();
+        let found = found.map_or("-".into(), |a| format!("{:.3} ({:.3} to {:.3})", a[0], a[1], a[2]));
         println!(
-            "{}: {} of {} patients assessed, AUC {auc} ({})",
+            "{}: {} of {} patients assessed, {measure} {found} ({})",
             evaluation.nomogram,
             evaluation.assessed,
             evaluation.rows,

@@ -179,8 +179,10 @@ fn csv_rows(text: &str) -> Vec<(usize, Vec<String>)> {
 
 /// The assessment as stable JSON (`metwatch.score/1`).
 pub fn to_json(a: &Assessment) -> Value {
+    // A Cox package's contributions are no log odds: their key says what they are.
+    let key = a.link.unit().replace(' ', "_");
     let contributions = a.contributions.iter().map(|c| {
-        json!({"predictor": c.predictor, "label": c.label, "value": c.value, "unit": c.unit, "log_odds": c.log_odds, "points": c.points})
+        json!({"predictor": c.predictor, "label": c.label, "value": c.value, "unit": c.unit, &key: c.log_odds, "points": c.points})
     });
     json!({
         "schema": "metwatch.score/1",
@@ -191,6 +193,7 @@ pub fn to_json(a: &Assessment) -> Value {
         "outcome": a.outcome,
         "horizon_months": a.horizon_months,
         "probability": a.probability,
+        "link": a.link.name(),
         "linear_predictor": a.linear_predictor,
         "base_linear_predictor": a.base_linear_predictor,
         "points": {"total": a.points.total, "max": a.points.max},
@@ -213,7 +216,8 @@ pub fn to_table(a: &Assessment) -> String {
     let _ = writeln!(text, "  variant      {} of nomogram {} {}", a.variant, a.nomogram_id, a.nomogram_version);
     let survival: Vec<String> = a.survival.iter().map(|(m, s)| format!("{m} months {:.0} %", 100.0 * s)).collect();
     let _ = writeln!(text, "  event-free   {}", survival.join(", "));
-    let _ = writeln!(text, "Contributions (log odds against the average patient of the training data)");
+    let unit = a.link.unit();
+    let _ = writeln!(text, "Contributions ({unit} against the average patient of the training data)");
     let width = a.contributions.iter().map(|c| c.label.chars().count()).max().unwrap_or(0);
     let longest = a.contributions.iter().map(|c| c.log_odds.abs()).fold(0.0, f64::max);
     for contribution in &a.contributions {

@@ -156,11 +156,43 @@ pub struct SampleSize {
     pub n_needed: f64,
 }
 
+/// The criteria of Riley et al. 2019 for a time-to-event outcome. `followed`: patients, events and the sum of their follow-up in
+/// months; `month`: up to which risks are told. The largest possible R2 is that of an exponential model without predictors. `None`
+/// where the planned R2 is not between 0 and its maximum.
+pub fn sample_size_survival(
+    candidates: usize,
+    parameters: usize,
+    followed: (usize, usize, f64),
+    month: f64,
+    r2: f64,
+) -> Option<SampleSize> {
+    let (n, events, total) = (followed.0 as f64, followed.1 as f64, followed.2);
+    let rate = events / total;
+    let r2_max = 1.0 - (2.0 * events * (rate.ln() - 1.0) / n).exp();
+    // Criterion 3: the risk at the month within 0.05, from the rate and its error at the mean follow-up of this study.
+    let error = rate + (0.05 + (-rate * month).exp()).ln() / month;
+    let n_overall = rate / (total / n) * (1.96 / error).powi(2);
+    criteria(candidates, parameters, followed.0, followed.1, (r2, r2_max), n_overall)
+}
+
 /// Riley's three criteria. `None` where the planned R2 is not between 0 and its maximum.
 pub fn sample_size(candidates: usize, parameters: usize, n: usize, events: usize, r2: f64) -> Option<SampleSize> {
     let phi = events as f64 / n as f64;
     let null = phi * phi.ln() + (1.0 - phi) * (1.0 - phi).ln();
     let r2_max = 1.0 - (2.0 * null).exp();
+    let n_overall = (1.96 / 0.05f64).powi(2) * phi * (1.0 - phi);
+    criteria(candidates, parameters, n, events, (r2, r2_max), n_overall)
+}
+
+/// Shrinkage and optimism, which are alike for all outcomes, with the third criterion given.
+fn criteria(
+    candidates: usize,
+    parameters: usize,
+    n: usize,
+    events: usize,
+    (r2, r2_max): (f64, f64),
+    n_overall: f64,
+) -> Option<SampleSize> {
     if !(r2 > 0.0 && r2 < r2_max) {
         return None;
     }
@@ -168,7 +200,6 @@ pub fn sample_size(candidates: usize, parameters: usize, n: usize, events: usize
     let needed = |shrinkage: f64| p / ((shrinkage - 1.0) * (1.0 - r2 / shrinkage).ln());
     let n_shrinkage = if r2 < 0.9 { needed(0.9) } else { 0.0 };
     let n_optimism = needed(r2 / (r2 + 0.05 * r2_max));
-    let n_overall = (1.96 / 0.05f64).powi(2) * phi * (1.0 - phi);
     let n_needed = n_shrinkage.max(n_optimism).max(n_overall).ceil();
     let parts = [n_shrinkage, n_optimism, n_overall, n_needed];
     parts.iter().all(|v| v.is_finite()).then(|| SampleSize {
@@ -176,7 +207,7 @@ pub fn sample_size(candidates: usize, parameters: usize, n: usize, events: usize
         final_parameters: parameters,
         events_per_candidate: events as f64 / candidates.max(1) as f64,
         events_per_final: events as f64 / p.max(1.0),
-        prevalence: phi,
+        prevalence: events as f64 / n as f64,
         r2_cox_snell: r2,
         r2_max,
         n_shrinkage: n_shrinkage.ceil(),
@@ -189,11 +220,11 @@ pub fn sample_size(candidates: usize, parameters: usize, n: usize, events: usize
 /// Shift of the intercept from the incidence of training to a local one (King and Zeng 2001, prior correction).
 #[derive(Debug, Clone, Serialize)]
 pub struct PriorCorrection {
-    /// Share of events in training.
+    /// Share of events in training; of a Cox model 1 - Kaplan-Meier at its month.
     pub training_incidence: f64,
     /// Where the nomogram will be used.
     pub local_incidence: f64,
-    /// Added to the intercept, log odds.
+    /// Added to the linear predictor: log odds, or log hazard of a Cox model.
     pub shift: f64,
     /// Mean predicted risk of the validation patients before and after.
     pub mean_risk: [f64; 2],

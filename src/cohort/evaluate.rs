@@ -2,10 +2,13 @@
 
 use super::join::Texts;
 use super::package::region_of;
+use super::scale::Scale;
 use super::validate::{self, Performance, Scored};
 use super::{CohortError, Frame};
-use crate::risk::{ClinicalKey, ClinicalValues, Nomogram, Note, assess};
-use crate::statistics::calibration;
+use crate::risk::{ClinicalKey, ClinicalValues, Link, Nomogram, Note, assess};
+use crate::statistics::calibration::{self, complementary_log_log};
+use crate::statistics::cox;
+use ndarray::{Array2, array};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -80,9 +83,11 @@ pub struct Evaluation {
 /// What a recalibration would be.
 #[derive(Debug, Clone, Serialize)]
 pub struct Recalibration {
-    /// New intercept alone: shift of the log odds.
+    /// The scale of `shift` and `intercept`: `log odds`, or for a Cox package `ln(-ln(1 - risk))`, its log cumulative hazard.
+    pub scale: &'static str,
+    /// New intercept alone.
     pub shift: f64,
-    /// Intercept with slope.
+    /// New intercept together with the slope.
     pub intercept: f64,
     /// Slope.
     pub slope: f64,
@@ -110,6 +115,11 @@ pub fn evaluate(
         Some(column) => Some(clinical.numbers(column)?.values),
         None => None,
     };
+    if nomogram.link == Link::Cox && time.is_none() {
+        let what =
+            "the package is a Cox model, which is measured against times: the specification names no time".into();
+        return Err(CohortError::Spec { what });
+    }
     let mut known: BTreeMap<ClinicalKey, Vec<Option<f64>>> = BTreeMap::new();
     for key in ClinicalKey::ALL {
         let column = spec.values.get(key.name()).map_or(key.name(), String::as_str);
@@ -164,10 +174,19 @@ pub fn evaluate(
                         *outside.entry(label.clone()).or_default() += 1;
                     }
                 }
-                all.push((result.variant, event == 1.0, month.flatten(), result.linear_predictor));
+                // The linear predictors of a Cox package's variants have baselines of their own; on this scale they have one.
+                let lp = match nomogram.link {
+                    Link::Logistic => result.linear_predictor,
+                    Link::Cox => complementary_log_log(result.probability.clamp(1e-15, 1.0 - 1e-15)),
+                };
+                all.push((result.variant, event == 1.0, month.flatten(), lp));
             }
         }
     }
+    let scale = match nomogram.link {
+        Link::Logistic => Scale::Odds,
+        Link::Cox => Scale::Hazard { month: nomogram.horizon_months, survival: (-1f64).exp() },
+    };
     let scored = |name: &str, of: &dyn Fn(&str) -> bool| {
         let rows: Vec<_> = all.iter().filter(|r| of(&r.0)).collect();
         Scored {
@@ -176,6 +195,7 @@ pub fn evaluate(
             event: rows.iter().map(|r| r.1).collect(),
             time: spec.time.as_ref().map(|_| rows.iter().filter_map(|r| r.2).collect()),
             lp: rows.iter().map(|r| r.3).collect(),
+            scale,
         }
     };
     let everybody = scored("new patients", &|_| true);
@@ -195,12 +215,6 @@ pub fn evaluate(
             )?);
         }
     }
-    let recalibration = || {
-        let shift = calibration::in_the_large(&everybody.event, &everybody.lp).ok()?;
-        let (intercept, slope) = calibration::recalibrate(&everybody.event, &everybody.lp).ok()?;
-        let standard_errors = [intercept.standard_error, slope.standard_error];
-        Some(Recalibration { shift: shift.value, intercept: intercept.value, slope: slope.value, standard_errors })
-    };
     let evaluation = Evaluation {
         schema: "metwatch.cohort-evaluation/1",
         disclaimer: crate::DISCLAIMER,
@@ -217,8 +231,37 @@ pub fn evaluate(
         outside_training: outside.into_iter().collect(),
         performance: validate::performance("package", &everybody, None, None)?,
         by_variant,
-        recalibration: recalibration(),
+        recalibration: recalibrate(&everybody),
     };
     let html = super::report::evaluation_html(&evaluation, &everybody);
     Ok((evaluation, html))
+}
+
+/// What a recalibration would be; `None` where the patients do not allow one.
+fn recalibrate(scored: &Scored) -> Option<Recalibration> {
+    let Some(month) = scored.scale.month() else {
+        let shift = calibration::in_the_large(&scored.event, &scored.lp).ok()?;
+        let (intercept, slope) = calibration::recalibrate(&scored.event, &scored.lp).ok()?;
+        return Some(Recalibration {
+            scale: scored.scale.unit(),
+            shift: shift.value,
+            intercept: intercept.value,
+            slope: slope.value,
+            standard_errors: [intercept.standard_error, slope.standard_error],
+        });
+    };
+    let found = super::validate_survival::calibrate(scored, month, None)?;
+    let lp = Array2::from_shape_fn((scored.lp.len(), 1), |(i, _)| scored.lp[i]);
+    let fit = cox::cox(lp.view(), scored.time.as_ref()?, &scored.codes(), None, cox::Ties::Efron).ok()?;
+    let baseline = fit.predict(array![0.0].view(), 0, f64::from(month)).ok()?;
+    let hazard = -baseline.survival.ln();
+    let recalibration = Recalibration {
+        scale: "ln(-ln(1 - risk))",
+        shift: complementary_log_log(found.observed_risk?[0]) - complementary_log_log(found.mean_risk),
+        intercept: hazard.ln(),
+        slope: fit.coefficients[0],
+        // By the delta method, from the error of the cumulative hazard.
+        standard_errors: [baseline.se_cumulative_hazard / hazard, fit.standard_errors()[0]],
+    };
+    [recalibration.shift, recalibration.intercept].iter().all(|v| v.is_finite()).then_some(recalibration)
 }

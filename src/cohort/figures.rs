@@ -5,7 +5,10 @@ use super::drawing::Drawing;
 use super::fit::Fitted;
 use super::models::Model;
 use super::plot::{self, ForestRow, Series, SurvivalGroup, Swarm};
+use super::scale::Scale;
 use super::validate::{self, Scored};
+use super::validate_survival;
+use crate::statistics::time_dependent::Censoring;
 use crate::statistics::{calibration, competing};
 
 /// Features on SHAP plots.
@@ -67,7 +70,20 @@ impl Fitted {
 
     /// A model in a part.
     pub(super) fn scored(&self, model: &Model, part: usize) -> Scored {
-        Scored::new(&self.cohort, &self.cohort.parts[part], &self.cohort.rows(part), &model.lp, part == 0)
+        Scored::new(&self.cohort, &self.cohort.parts[part], &self.cohort.rows(part), model, part == 0)
+    }
+
+    /// What the main model's linear predictor means.
+    pub(super) fn scale(&self) -> Scale {
+        self.main().map_or(Scale::Odds, |m| m.scale)
+    }
+
+    /// Censoring of the training patients.
+    pub(super) fn censoring(&self) -> Option<Censoring> {
+        let time = self.cohort.time.as_ref()?;
+        let time: Vec<f64> = self.training.rows.iter().map(|r| time[*r]).collect();
+        let codes: Vec<u8> = self.training.event.iter().map(|e| u8::from(*e)).collect();
+        Censoring::new(&time, &codes).ok()
     }
 
     /// Who came in and who was left out.
@@ -113,6 +129,9 @@ impl Fitted {
     /// ROC curves of all models in each part.
     pub fn roc_figures(&self) -> Vec<Figure> {
         let parts = 0..self.cohort.parts.len();
+        if let Some(month) = self.scale().month() {
+            return parts.filter_map(|part| self.roc_at(month, part)).collect();
+        }
         let one = |part: usize| {
             let series: Vec<Series> = self
                 .procedure
@@ -137,6 +156,25 @@ impl Fitted {
         parts.map(one).collect()
     }
 
+    /// ROC curves of Cox models in a part: events up to a month against the patients beyond it.
+    fn roc_at(&self, month: u32, part: usize) -> Option<Figure> {
+        let censoring = self.censoring();
+        let one = |model: &Model| {
+            let scored = self.scored(model, part);
+            let curve = validate_survival::roc(&scored, month, censoring.as_ref()).ok()?;
+            let of = self.results.performance.iter().find(|p| p.model == model.name && p.part == scored.part)?;
+            let auc = of.dynamic_auc.iter().find(|(m, _)| *m == month).map(|(_, auc)| format!(" {auc:.3}"));
+            let name = format!("{}{}", model.name, auc.unwrap_or_default());
+            Some(Series { name, points: curve.iter().map(|p| [1.0 - p.specificity, p.sensitivity]).collect() })
+        };
+        let series: Vec<Series> = self.procedure.models.iter().rev().filter_map(one).collect();
+        let caption = format!(
+            "ROC curves at {month} months in {}: events up to then against the patients free of it beyond, weighted for censoring by the training patients, with the area below.",
+            self.cohort.parts[part]
+        );
+        (!series.is_empty()).then(|| figure(plot::roc(&series), caption))
+    }
+
     /// Calibration of the main model in each part.
     pub fn calibration_figures(&self) -> Vec<Figure> {
         let Some(main) = self.main() else { return Vec::new() };
@@ -146,8 +184,15 @@ impl Fitted {
             Some(figure(
                 drawing,
                 format!(
-                    "Calibration of the {} model in {}. Below: predictions of patients with and without the event.",
-                    main.name, scored.part
+                    "Calibration of the {} model{} in {}{}. Below: predictions of patients with and without the event.",
+                    main.name,
+                    main.scale.month().map(|m| format!(" at {m} months")).unwrap_or_default(),
+                    scored.part,
+                    if main.scale == Scale::Odds {
+                        ""
+                    } else {
+                        ": Kaplan-Meier in groups of equal size, and the smooth curve of a Cox model in a spline of the risk"
+                    }
                 ),
             ))
         };
@@ -163,7 +208,13 @@ impl Fitted {
             let all = &of.first()?.treat_all;
             Some(figure(
                 plot::decision_curve(&series, all),
-                format!("Decision curves in {part}: net benefit against treating all and none."),
+                format!(
+                    "Decision curves in {part}: net benefit against treating all and none{}.",
+                    self.scale()
+                        .month()
+                        .map(|m| format!(", for events up to {m} months under censoring"))
+                        .unwrap_or_default()
+                ),
             ))
         };
         self.cohort.parts.iter().filter_map(one).collect()
@@ -260,14 +311,13 @@ impl Fitted {
         ))
     }
 
-    /// Odds ratios of the main model.
+    /// Odds or hazard ratios of the main model.
     pub fn odds_figure(&self) -> Option<Figure> {
         let main = self.main()?;
         let rows: Vec<ForestRow> = main
-            .names
+            .columns()
             .iter()
-            .zip(&main.odds_ratios)
-            .skip(1)
+            .zip(main.ratios())
             .map(|(name, or)| ForestRow {
                 name: self.column_label(name),
                 estimate: *or,
@@ -275,8 +325,8 @@ impl Fitted {
             })
             .collect();
         Some(figure(
-            plot::forest(&rows, "Odds ratio (95 % CI)", true),
-            format!("Odds ratios of the {} model, per unit of each column.", main.name),
+            plot::forest(&rows, &format!("{} (95 % CI)", main.scale.ratio()), true),
+            format!("{}s of the {} model, per unit of each column.", main.scale.ratio(), main.name),
         ))
     }
 
@@ -289,23 +339,27 @@ impl Fitted {
         }
     }
 
-    /// AUC by center and subgroup.
+    /// AUC (C-index of a Cox model) by center and subgroup.
     pub fn subgroup_figure(&self) -> Option<Figure> {
         let all = self.results.by_center.iter().chain(&self.results.by_subgroup);
         let rows: Vec<ForestRow> = all
             .filter_map(|p| {
                 Some(ForestRow {
                     name: format!("{} (n = {}, {} events)", p.part, p.n, p.events),
-                    estimate: p.auc?,
-                    text: p.auc.map(|a| format!("{:.3} ({:.3}–{:.3})", a[0], a[1], a[2]))?,
+                    estimate: p.discrimination()?,
+                    text: p.discrimination().map(|a| format!("{:.3} ({:.3}–{:.3})", a[0], a[1], a[2]))?,
                 })
             })
             .collect();
         let main = self.main()?;
         (!rows.is_empty()).then(|| {
             figure(
-                plot::forest(&rows, "AUC (95 % CI)", false),
-                format!("AUC of the {} model by center, and by subgroup of the validation patients.", main.name),
+                plot::forest(&rows, &format!("{} (95 % CI)", main.scale.measure()), false),
+                format!(
+                    "{} of the {} model by center, and by subgroup of the validation patients.",
+                    main.scale.measure(),
+                    main.name
+                ),
             )
         })
     }
@@ -330,13 +384,16 @@ impl Fitted {
         let swarms: Vec<Swarm> = shown.iter().filter_map(|(name, _)| swarm(name)).collect();
         let mut figures = vec![
             figure(
-                plot::bars(&bars, "mean |SHAP| (log odds)"),
+                plot::bars(&bars, &format!("mean |SHAP| ({})", main.scale.unit())),
                 format!(
                     "Mean |SHAP| of the {} model in training: exact values, coefficient times distance from the training mean.",
                     main.name
                 ),
             ),
-            figure(plot::beeswarm(&swarms), "SHAP values of all patients; color: rank of the patient's value."),
+            figure(
+                plot::beeswarm(&swarms, &format!("SHAP value ({})", main.scale.unit())),
+                "SHAP values of all patients; color: rank of the patient's value.",
+            ),
         ];
         let mut order: Vec<usize> = (0..main.lp.len()).collect();
         order.sort_by(|a, b| main.lp[*a].total_cmp(&main.lp[*b]));
@@ -347,8 +404,9 @@ impl Fitted {
             figures.push(figure(
                 self.waterfall(row),
                 format!(
-                    "How the prediction of {who} comes about ({:.0} %).",
-                    100.0 * crate::statistics::logistic::probability(main.lp[row])
+                    "How the prediction of {who} comes about ({:.0} %{}).",
+                    100.0 * main.scale.risk(main.lp[row]),
+                    main.scale.until()
                 ),
             ));
         }
@@ -367,7 +425,7 @@ impl Fitted {
         if items.len() > 11 {
             shown.push((format!("{} others together", items.len() - 11), items[11..].iter().map(|i| i.1).sum()));
         }
-        plot::waterfall(shap.base, &shown)
+        plot::waterfall(shap.base, &shown, self.scale().unit())
     }
 
     /// How often features were selected in the bootstrap, and the learning curve.
@@ -390,10 +448,9 @@ impl Fitted {
                 name: name.into(),
                 points: self.results.learning_curve.iter().map(|p| [p.n as f64, of(p)]).collect(),
             };
-            let lines =
-                [series("training", &|p| p.auc_training), series("all validation patients", &|p| p.auc_validation)];
+            let lines = [series("training", &|p| p.training), series("all validation patients", &|p| p.validation)];
             figures.push(figure(
-                plot::learning_curve(&lines, "AUC"),
+                plot::learning_curve(&lines, self.scale().measure()),
                 "Learning curve: everything refitted on random parts of training, mean over draws.",
             ));
         }
@@ -405,8 +462,13 @@ impl Fitted {
 pub fn calibration_plot(scored: &Scored) -> Drawing {
     let predicted = scored.probabilities();
     let at: Vec<f64> = (0..=100).map(|i| f64::from(i) / 100.0).collect();
-    let smooth = calibration::flexible_curve(&scored.event, &predicted, &at).unwrap_or_default();
-    let smooth: Vec<[f64; 2]> = at.iter().zip(smooth).filter_map(|(x, y)| Some([*x, y?])).collect();
+    let smooth: Vec<[f64; 2]> = match scored.scale.month() {
+        Some(month) => validate_survival::smooth(scored, month, &at),
+        None => {
+            let smooth = calibration::flexible_curve(&scored.event, &predicted, &at).unwrap_or_default();
+            at.iter().zip(smooth).filter_map(|(x, y)| Some([*x, y?])).collect()
+        }
+    };
     let groups = validate::calibration_groups(scored);
     plot::calibration(&smooth, &groups, &predicted, &scored.event, &scored.part)
 }

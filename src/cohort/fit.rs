@@ -1,20 +1,22 @@
 //! The analysis from texts to results, step by step.
 
-use super::describe::{PriorCorrection, SampleSize, log_odds, sample_size, table_one};
+use super::describe::{PriorCorrection, SampleSize, log_odds, sample_size, sample_size_survival, table_one};
+use super::fit_nomogram::{axes, nomogram_of};
 use super::harmonize::{Harmonized, harmonize};
+use super::hazards::complete_cox;
 use super::join::{Cohort, Texts};
-use super::models::{Design, Model, fit_cox, profile_limits, survival_over};
-use super::nomogram_axes::{AxisTerm, Nomogram, NomogramInput, ScaleAxis, axis_values};
+use super::models::{Design, Hazards, Model, Training, profile_limits};
+use super::nomogram_axes::{Nomogram, ScaleAxis};
 use super::procedure::{Procedure, Setting, run, run_models, training};
 use super::reduce::{Patients, Ranked};
 use super::resample::{bootstrap, learning_curve};
 use super::results::*;
 use super::spec::{CutOffRule, Family, Icc, Kind, Spec};
 use super::validate::{Performance, Scored};
-use super::{CohortError, validate, warnings::warn};
+use super::{CohortError, validate, validate_survival, warnings::warn};
 use crate::statistics::reliability::{IccForm, MeanSquares};
 use crate::statistics::time_dependent::Censoring;
-use crate::statistics::{attribution, competing, cut_off, roc};
+use crate::statistics::{attribution, calibration, competing, cox, cut_off, kaplan_meier, roc};
 use ndarray::{Array1, Array2, Axis};
 use sha2::{Digest, Sha256};
 
@@ -94,11 +96,9 @@ pub fn fit(
     }
     complete_models(setting, &patients, &mut procedure)?;
     progress("validating", 0.0);
-    let scored = |model: &Model, part: usize| {
-        Scored::new(&cohort, &cohort.parts[part], &cohort.rows(part), &model.lp, part == 0)
-    };
+    let scored =
+        |model: &Model, part: usize| Scored::new(&cohort, &cohort.parts[part], &cohort.rows(part), model, part == 0);
     let main = procedure.main().ok_or_else(|| CohortError::TooLittle { what: "there is no model".into() })?.clone();
-    let cut_off = cut_off_of(spec, &scored(&main, 0))?;
     let censoring = match &cohort.time {
         Some(time) => {
             let time: Vec<f64> = patients.rows.iter().map(|r| time[*r]).collect();
@@ -107,6 +107,7 @@ pub fn fit(
         }
         None => None,
     };
+    let cut_off = cut_off_of(spec, &scored(&main, 0), censoring.as_ref())?;
     let months = &spec.validation.horizon_months;
     let with_censoring = censoring.as_ref().map(|c| (c, months.as_slice()));
     let mut results = Results {
@@ -148,7 +149,7 @@ pub fn fit(
         for model in &procedure.models {
             let cut = (model.name == main.name).then_some(cut_off.lp);
             results.performance.push(validate::performance(&model.name, &scored(model, part), cut, with_censoring)?);
-            results.decision_curves.push(validate::net_benefit(&model.name, &scored(model, part))?);
+            results.decision_curves.extend(validate::net_benefit(&model.name, &scored(model, part))?);
         }
         for other in procedure.models.iter().filter(|m| m.name != main.name) {
             let names = [main.name.as_str(), other.name.as_str()];
@@ -157,8 +158,8 @@ pub fn fit(
         results.survival_groups.extend(validate::survival_groups(&scored(&main, part), cut_off.lp)?);
         results.competing.extend(competing_result(spec, &cohort, &main, part, cut_off.lp));
     }
-    (results.by_center, results.by_subgroup) = groups(&cohort, &main, cut_off.lp)?;
-    results.other_way = other_way(setting, &patients, &procedure)?;
+    (results.by_center, results.by_subgroup) = groups(&cohort, &main, cut_off.lp, with_censoring)?;
+    results.other_way = other_way(setting, &patients, &procedure, with_censoring)?;
     results.sample_size = planned_size(&cohort, &design, &stable, &patients, &main);
     results.prior = prior(spec, &cohort, &patients, &main);
     if spec.validation.learning_curve && cohort.parts.len() > 1 {
@@ -170,7 +171,7 @@ pub fn fit(
     }
     let shap = shap_values(&cohort, &features, &design, &patients, &procedure, &main)?;
     results.shap_importance = importance(&shap, &patients);
-    let nomogram = nomogram_of(spec, &cohort, &design, &procedure, &main, &patients);
+    let nomogram = nomogram_of(spec, &cohort, &design, &procedure, &main, &patients, results.prior.as_ref());
     results.nomogram = nomogram.iter().flat_map(|(n, scales)| axes(n, scales)).collect();
     warnings.extend(warn(&cohort, &features, &stable, &patients, &procedure, &results));
     results.warnings = warnings;
@@ -227,9 +228,10 @@ fn complete_models(setting: Setting, patients: &Patients, procedure: &mut Proced
     });
     for model in &mut procedure.models {
         let rad_score = score.as_deref().filter(|_| model.with_rad_score);
-        let training = super::models::Training { rows: &patients.rows, y: &y, rad_score };
+        let hazards = patients.time.as_deref().map(|time| Hazards { time, month: spec.risk_month() });
+        let training = Training { rows: &patients.rows, y: &y, rad_score, hazards };
         model.profile = profile_limits(model, design, training);
-        model.cox = fit_cox(model, design, cohort, training, &spec.validation.horizon_months)?;
+        model.cox = complete_cox(model, design, cohort, training, &spec.validation.horizon_months)?;
     }
     Ok(())
 }
@@ -304,25 +306,32 @@ fn penalized_results(
     })
 }
 
-fn cut_off_of(spec: &Spec, training: &Scored) -> Result<CutOff, CohortError> {
+fn cut_off_of(spec: &Spec, training: &Scored, censoring: Option<&Censoring>) -> Result<CutOff, CohortError> {
     let at = || CohortError::at("the cut-off");
-    let (lp, sensitivity, specificity) = validate::youden(training).map_err(at())?;
-    let probability = crate::statistics::logistic::probability;
+    let month = training.scale.month();
+    let (lp, sensitivity, specificity) = match month {
+        Some(month) => validate_survival::youden(training, month, censoring),
+        None => validate::youden(training),
+    }
+    .map_err(at())?;
+    let probability = |lp: f64| training.scale.risk(lp);
     let by_youden = CutOff { rule: "youden", lp, probability: probability(lp), sensitivity, specificity, p: None };
     let (CutOffRule::Maxstat, Some(time)) = (spec.validation.cut_off, &training.time) else { return Ok(by_youden) };
     let found = cut_off::cut_off(time, &training.codes(), &training.lp, (0.1, 0.9)).map_err(at())?;
     // Patients up to the cut-off are the lower group, ours is high from the threshold on: the next larger predictor.
     let next = training.lp.iter().copied().filter(|v| *v > found.cut_off).fold(f64::INFINITY, f64::min);
     let lp = if next.is_finite() { (found.cut_off + next) / 2.0 } else { found.cut_off };
-    let table = roc::Classification::at(&training.event, &training.lp, lp, roc::Direction::CasesHigher).map_err(at())?;
-    Ok(CutOff {
-        rule: "maxstat",
-        lp,
-        probability: probability(lp),
-        sensitivity: table.sensitivity().unwrap_or(0.0),
-        specificity: table.specificity().unwrap_or(0.0),
-        p: Some(found.p_lausen_1992),
-    })
+    let at_month = month.and_then(|month| validate_survival::at_horizon(training, month, lp, censoring));
+    let (sensitivity, specificity) = match at_month {
+        Some(found) => (found.sensitivity, found.specificity),
+        None => {
+            let table = roc::Classification::at(&training.event, &training.lp, lp, roc::Direction::CasesHigher);
+            let table = table.map_err(at())?;
+            (table.sensitivity().unwrap_or(0.0), table.specificity().unwrap_or(0.0))
+        }
+    };
+    let p = Some(found.p_lausen_1992);
+    Ok(CutOff { rule: "maxstat", lp, probability: probability(lp), sensitivity, specificity, p })
 }
 
 fn competing_result(spec: &Spec, cohort: &Cohort, main: &Model, part: usize, cut: f64) -> Option<CompetingResult> {
@@ -345,11 +354,16 @@ fn competing_result(spec: &Spec, cohort: &Cohort, main: &Model, part: usize, cut
 }
 
 /// The main model by center (all parts), and by subgroup among the validation patients.
-fn groups(cohort: &Cohort, main: &Model, cut: f64) -> Result<(Vec<Performance>, Vec<Performance>), CohortError> {
+fn groups(
+    cohort: &Cohort,
+    main: &Model,
+    cut: f64,
+    censoring: Option<(&Censoring, &[u32])>,
+) -> Result<(Vec<Performance>, Vec<Performance>), CohortError> {
     let mut by_center = Vec::new();
     let of = |rows: Vec<usize>, name: String| {
-        let scored = Scored::new(cohort, &name, &rows, &main.lp, false);
-        validate::performance(&main.name, &scored, Some(cut), None)
+        let scored = Scored::new(cohort, &name, &rows, main, false);
+        validate::performance(&main.name, &scored, Some(cut), censoring)
     };
     if let Some(center) = &cohort.center {
         for part in 0..cohort.parts.len() {
@@ -378,7 +392,12 @@ fn groups(cohort: &Cohort, main: &Model, cut: f64) -> Result<(Vec<Performance>, 
 }
 
 /// The main model fitted on the other kind of rad-scores, to show what that choice does.
-fn other_way(setting: Setting, patients: &Patients, fitted: &Procedure) -> Result<Vec<Performance>, CohortError> {
+fn other_way(
+    setting: Setting,
+    patients: &Patients,
+    fitted: &Procedure,
+    censoring: Option<(&Censoring, &[u32])>,
+) -> Result<Vec<Performance>, CohortError> {
     let mut spec = setting.spec.clone();
     spec.analysis.paper_mode = !spec.analysis.paper_mode;
     let procedure = run_models(Setting { spec: &spec, ..setting }, patients, fitted.reduction.clone())?;
@@ -386,8 +405,8 @@ fn other_way(setting: Setting, patients: &Patients, fitted: &Procedure) -> Resul
     let cohort = setting.cohort;
     (0..cohort.parts.len())
         .map(|part| {
-            let scored = Scored::new(cohort, &cohort.parts[part], &cohort.rows(part), &main.lp, part == 0);
-            validate::performance(&main.name, &scored, None, None)
+            let scored = Scored::new(cohort, &cohort.parts[part], &cohort.rows(part), main, part == 0);
+            validate::performance(&main.name, &scored, None, censoring)
         })
         .collect()
 }
@@ -401,30 +420,58 @@ fn planned_size(
 ) -> Option<SampleSize> {
     let n = patients.rows.len();
     let events = patients.event.iter().filter(|e| **e).count();
-    let share = events as f64 / n as f64;
-    let null = -2.0 * (events as f64 * share.ln() + (n - events) as f64 * (1.0 - share).ln());
     let parameters = design.names.len() + usize::from(!cohort.feature_names.is_empty());
-    let deviance = main.aic - 2.0 * main.coefficients.len() as f64;
-    let r2 = 1.0 - ((deviance - null) / n as f64).exp();
-    sample_size(design.names.len() + stable.len(), parameters, n, events, r2)
+    let candidates = design.names.len() + stable.len();
+    let share = events as f64 / n as f64;
+    let null = match &patients.time {
+        None => -2.0 * (events as f64 * share.ln() + (n - events) as f64 * (1.0 - share).ln()),
+        Some(time) => {
+            let codes: Vec<u8> = patients.event.iter().map(|e| u8::from(*e)).collect();
+            let nobody = Array2::zeros((n, 0));
+            -2.0 * cox::cox(nobody.view(), time, &codes, None, cox::Ties::Efron).ok()?.log_likelihood[0]
+        }
+    };
+    let r2 = 1.0 - (-main.likelihood_ratio(null) / n as f64).exp();
+    let followed = patients.time.as_ref().zip(main.scale.month());
+    match followed {
+        None => sample_size(candidates, parameters, n, events, r2),
+        Some((time, month)) => {
+            let total: f64 = time.iter().sum();
+            sample_size_survival(candidates, parameters, (n, events, total), f64::from(month), r2)
+        }
+    }
 }
 
+/// Shift of the linear predictor from the incidence of training to the local one: of log odds, or of the log cumulative hazard up to
+/// the month of a Cox model.
 fn prior(spec: &Spec, cohort: &Cohort, patients: &Patients, main: &Model) -> Option<PriorCorrection> {
     let local = spec.validation.local_incidence?;
-    let share = patients.event.iter().filter(|e| **e).count() as f64 / patients.rows.len() as f64;
-    let shift = log_odds(local) - log_odds(share);
+    let (share, shift) = match (main.scale.month(), &patients.time) {
+        (Some(month), Some(time)) => {
+            let codes: Vec<u8> = patients.event.iter().map(|e| u8::from(*e)).collect();
+            let curve = kaplan_meier::kaplan_meier(time, &codes, kaplan_meier::Band::LogLog, 0.95).ok()?;
+            let share = 1.0 - curve.survival_at(f64::from(month));
+            let level = calibration::complementary_log_log;
+            (share, level(local) - level(share))
+        }
+        _ => {
+            let share = patients.event.iter().filter(|e| **e).count() as f64 / patients.rows.len() as f64;
+            (share, log_odds(local) - log_odds(share))
+        }
+    };
     let last = cohort.parts.len() - 1;
     let rows: Vec<usize> = (0..cohort.part.len()).filter(|r| cohort.part[*r] != 0 || last == 0).collect();
     let mean = |shift: f64| {
-        let risks = rows.iter().map(|r| crate::statistics::logistic::probability(main.lp[*r] + shift));
+        let risks = rows.iter().map(|r| main.scale.risk(main.lp[*r] + shift));
         risks.sum::<f64>() / rows.len() as f64
     };
-    Some(PriorCorrection {
+    let found = PriorCorrection {
         training_incidence: share,
         local_incidence: local,
         shift,
         mean_risk: [mean(0.0), mean(shift)],
-    })
+    };
+    found.shift.is_finite().then_some(found)
 }
 
 fn shap_values(
@@ -440,7 +487,7 @@ fn shap_values(
     let mut parts: Vec<(f64, Vec<f64>)> = Vec::new();
     for (index, column) in columns.iter().enumerate() {
         names.push(label_of(cohort, &design.names[*column]));
-        parts.push((main.coefficients[index + 1], design.x.column(*column).to_vec()));
+        parts.push((main.slopes()[index], design.x.column(*column).to_vec()));
     }
     if let (true, Some(reduction)) = (main.with_rad_score, &procedure.reduction) {
         let weight = main.coefficients[main.coefficients.len() - 1];
@@ -482,103 +529,4 @@ fn importance(shap: &Shap, patients: &Patients) -> Vec<(String, f64)> {
     let mut all: Vec<(String, f64)> = shap.names.iter().enumerate().map(|(j, n)| (n.clone(), mean(j))).collect();
     all.sort_by(|a, b| b.1.total_cmp(&a.1));
     all
-}
-
-/// Axes of the main model over its clinical terms and the rad-score, with risk and survival scales.
-fn nomogram_of(
-    spec: &Spec,
-    cohort: &Cohort,
-    design: &Design,
-    procedure: &Procedure,
-    main: &Model,
-    patients: &Patients,
-) -> Option<(Nomogram, Vec<ScaleAxis>)> {
-    let mut terms = Vec::new();
-    let mut next = 1;
-    for index in &main.terms {
-        let term = &cohort.terms[*index];
-        let candidate = &term.candidate;
-        let own = &main.coefficients[next..next + design.groups[*index].len()];
-        next += own.len();
-        let raw: Vec<f64> = patients.rows.iter().map(|r| term.raw[*r]).collect();
-        let axis = match candidate.kind {
-            Kind::Continuous | Kind::Ordinal | Kind::Indicator => {
-                AxisTerm::Numeric { coefficient: own[0], log: false, ticks: axis_values(&raw) }
-            }
-            Kind::Log => AxisTerm::Numeric { coefficient: own[0], log: true, ticks: log_ticks(&raw) },
-            Kind::Spline => {
-                AxisTerm::Spline { coefficients: own.to_vec(), knots: term.knots.clone(), ticks: axis_values(&raw) }
-            }
-            Kind::Cut => {
-                let at = super::format_number(candidate.at.unwrap_or(0.0));
-                AxisTerm::Factor { levels: vec![(format!("< {at}"), 0.0), (format!("≥ {at}"), own[0])] }
-            }
-            Kind::Factor => {
-                let effects = std::iter::once(0.0).chain(own.iter().copied());
-                AxisTerm::Factor { levels: candidate.levels.iter().cloned().zip(effects).collect() }
-            }
-        };
-        let unit = if candidate.unit.is_empty() || candidate.unit == "yes/no" {
-            String::new()
-        } else {
-            format!(" ({})", candidate.unit)
-        };
-        let axis = match axis {
-            AxisTerm::Numeric { coefficient, log: false, ticks } if ticks == [0.0, 1.0] => {
-                AxisTerm::Factor { levels: vec![("no".into(), 0.0), ("yes".into(), coefficient)] }
-            }
-            other => other,
-        };
-        terms.push((format!("{}{unit}", candidate.label()), axis));
-    }
-    if let (true, Some(reduction)) = (main.with_rad_score, &procedure.reduction) {
-        let score: Vec<f64> = if spec.analysis.paper_mode {
-            patients.rows.iter().map(|r| reduction.score[*r]).collect()
-        } else {
-            reduction.out_of_fold.clone()
-        };
-        let coefficient = main.coefficients[main.coefficients.len() - 1];
-        terms.push(("Rad-score".into(), AxisTerm::Numeric { coefficient, log: false, ticks: axis_values(&score) }));
-    }
-    let lps = patients.rows.iter().map(|r| main.lp[*r]);
-    let (low, high) = lps.fold((f64::INFINITY, f64::NEG_INFINITY), |(a, b), v| (a.min(v), b.max(v)));
-    let nomogram = Nomogram::new(&NomogramInput { terms, intercept: main.coefficients[0], lp_range: [low, high] })?;
-    let at = [0.01, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99];
-    let mut scales = vec![nomogram.scale("Risk", &at, crate::statistics::logistic::probability)];
-    if let Some(prior) = prior(spec, cohort, patients, main) {
-        let name = format!("Risk at {:.0} % incidence", prior.local_incidence * 100.0);
-        scales.push(nomogram.scale(&name, &at, |lp| crate::statistics::logistic::probability(lp + prior.shift)));
-    }
-    let lp: Vec<f64> = patients.rows.iter().map(|r| main.lp[*r]).collect();
-    if let Some(baseline) = survival_over(&lp, cohort, &patients.rows, &spec.validation.horizon_months) {
-        for (month, survival) in baseline.months.iter().zip(&baseline.survival) {
-            let survival = |lp: f64| survival.powf((baseline.slope * (lp - baseline.center)).exp());
-            scales.push(nomogram.scale(&format!("Event-free at {month} months"), &at, survival));
-        }
-    }
-    Some((nomogram, scales))
-}
-
-/// Round values of a logarithmic axis: 1, 2 and 5 in each decade that the data reach.
-fn log_ticks(values: &[f64]) -> Vec<f64> {
-    let (low, high) = values.iter().fold((f64::INFINITY, 0.0f64), |(a, b), v| (a.min(*v), b.max(*v)));
-    let decades = (low.log10().floor() as i32)..=(high.log10().ceil() as i32);
-    let all: Vec<f64> = decades.flat_map(|d| [1.0, 2.0, 5.0].map(|m| m * 10f64.powi(d))).collect();
-    let first = all.partition_point(|v| *v <= low).saturating_sub(1);
-    let last = all.partition_point(|v| *v < high).min(all.len() - 1);
-    all[first..=last].to_vec()
-}
-
-fn axes(nomogram: &Nomogram, scales: &[ScaleAxis]) -> Vec<NomogramAxis> {
-    let of_scale = |s: &ScaleAxis| NomogramAxis {
-        name: s.name.clone(),
-        labels: s.values.iter().map(|v| super::format_number(*v)).collect(),
-        points: s.points.clone(),
-    };
-    let axes = nomogram.axes.iter().map(|a| NomogramAxis {
-        name: a.name.clone(),
-        labels: a.labels.clone(),
-        points: a.points.clone(),
-    });
-    axes.chain(std::iter::once(&nomogram.lp).chain(scales).map(of_scale)).collect()
 }

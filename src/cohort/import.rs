@@ -141,6 +141,7 @@ pub fn import_equation(text: &str) -> Result<BTreeMap<String, Vec<u8>>, CohortEr
         cohort: format!("{EXTERNAL}. {} Source: doi {}.", equation.cohort, equation.doi),
         external: true,
         outcome: equation.outcome.clone(),
+        link: crate::risk::Link::Logistic,
         horizon_months: equation.horizon_months,
         radiomics: RadiomicsParameters {
             yaml: PARAMETERS.into(),

@@ -1,10 +1,11 @@
 //! From tables to one cohort: rows joined by patient, values checked, everybody who is left out counted with the reason.
 
 use super::feature_table::{FEATURE_MISSING_MAX, Features};
-use super::nomogram_axes::{quantile, spline_knots};
+use super::nomogram_axes::quantile;
 use super::spec::{Candidate, Imputation, Kind, Spec};
 use super::spec_check::is_date;
 use super::{CohortError, Frame};
+use crate::statistics::spline::spline_knots;
 use ndarray::{Array2, Axis as NdAxis};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet, HashMap};

@@ -14,6 +14,7 @@
 
 mod chart;
 mod checklist;
+mod clinical;
 mod describe;
 mod diagrams;
 mod drawing;
@@ -22,8 +23,10 @@ mod evaluate;
 mod feature_table;
 mod figures;
 mod fit;
+mod fit_nomogram;
 mod font;
 mod harmonize;
+mod hazards;
 mod import;
 mod join;
 mod models;
@@ -38,12 +41,15 @@ mod repeats;
 mod report;
 mod resample;
 mod results;
+mod scale;
 mod spec;
 mod spec_check;
 mod table;
 mod validate;
+mod validate_survival;
 mod warnings;
 
+pub use crate::statistics::spline::{restricted_cubic_spline, spline_knots};
 pub use drawing::Drawing;
 pub use error::CohortError;
 pub use evaluate::{Evaluation, EvaluationSpec, Recalibration, evaluate};
@@ -51,15 +57,14 @@ pub use figures::Figure;
 pub use fit::{Fitted, Shap, fit};
 pub use import::{EXTERNAL, import_equation};
 pub use join::{ClinicalTerm, Cohort, Flow, Texts};
-pub use nomogram_axes::{
-    Axis, AxisTerm, Nomogram, NomogramInput, ScaleAxis, axis_values, format_number, pretty, restricted_cubic_spline,
-    spline_knots,
-};
+pub use models::Model;
+pub use nomogram_axes::{Axis, AxisTerm, Nomogram, NomogramInput, ScaleAxis, axis_values, format_number, pretty};
 pub use package::{Package, package_files, region_of};
 pub use png::png;
 pub use repeats::{FeatureReliability, Reliability, reliability};
 pub use report::{reliability_html, report_html};
 pub use results::Results;
+pub use scale::Scale;
 pub use spec::{
     Candidate, CutOffRule, EXAMPLE_SPEC, Family, Icc, Imputation, Kind, Known, LambdaChoice, Spec, SplitRule, Statement,
 };

@@ -1,13 +1,13 @@
-//! The clinical, the radiomic and the combined model: selection of clinical values, logistic and Cox fits.
+//! The clinical, the radiomic and the combined model: logistic or, by the family of the specification, proportional hazards.
+//! Selection of clinical values is in [`super::clinical`], the Cox fits are in [`super::hazards`].
 
-use super::join::{ClinicalTerm, Cohort};
-use super::spec::ClinicalModel;
+use super::hazards::CoxModel;
+use super::join::ClinicalTerm;
+use super::scale::Scale;
 use super::{CohortError, nomogram_axes::quantile};
-use crate::risk::Baseline;
-use crate::statistics::distributions::chi_squared_upper_tail;
-use crate::statistics::logistic::{self, Change, Direction, Logistic, Options};
-use crate::statistics::{StatisticsError, cox};
-use ndarray::{Array2, ArrayView2, Axis};
+use crate::statistics::StatisticsError;
+use crate::statistics::logistic::{self, Logistic, Options};
+use ndarray::{Array2, ArrayView2};
 use serde::Serialize;
 
 /// Name of the rad-score among the columns of a model.
@@ -49,37 +49,6 @@ impl Design {
     }
 }
 
-/// A clinical candidate alone.
-#[derive(Debug, Clone, Serialize)]
-pub struct Univariable {
-    /// Name of the candidate.
-    pub term: String,
-    /// For people.
-    pub label: String,
-    /// Odds ratio, lower and upper limit (95 %, Wald) of each column.
-    pub odds_ratios: Vec<[f64; 3]>,
-    /// Wald p-value; of a term with several columns that of the likelihood ratio test.
-    pub p: f64,
-    /// Whether it passed the filter.
-    pub passed: bool,
-}
-
-/// Result of the clinical selection.
-#[derive(Debug, Clone, Default, Serialize)]
-pub struct ClinicalSelection {
-    /// Each candidate alone.
-    pub univariable: Vec<Univariable>,
-    /// AIC at the start of the backward selection.
-    pub aic_start: Option<f64>,
-    /// Terms dropped by it, with the AIC afterwards.
-    pub dropped: Vec<(String, f64)>,
-    /// Indices of the terms that stay.
-    #[serde(skip)]
-    pub terms: Vec<usize>,
-    /// Their names.
-    pub kept: Vec<String>,
-}
-
 /// Maximum likelihood, or Firth's fit where the outcome is separated (then `true`).
 pub fn fit_logistic(x: ArrayView2<f64>, y: &[f64]) -> Result<(Logistic, bool), StatisticsError> {
     match logistic::fit(x, y, &Options::default()) {
@@ -88,88 +57,14 @@ pub fn fit_logistic(x: ArrayView2<f64>, y: &[f64]) -> Result<(Logistic, bool), S
     }
 }
 
-/// Univariable filter, then backward selection by AIC. `rows`: training rows (a bootstrap repeats some).
-pub fn select_clinical(
-    terms: &[ClinicalTerm],
-    design: &Design,
-    rows: &[usize],
-    y: &[f64],
-    rule: &ClinicalModel,
-) -> Result<ClinicalSelection, CohortError> {
-    let mut selection = ClinicalSelection::default();
-    let mut passed = Vec::new();
-    for (index, term) in terms.iter().enumerate() {
-        let x = design.x.select(Axis(0), rows).select(Axis(1), &design.groups[index]);
-        let label = term.candidate.label().to_owned();
-        let (model, _) = match fit_logistic(x.view(), y) {
-            // In a resample a rare class can vanish; the candidate then cannot speak.
-            Err(StatisticsError::Singular { .. } | StatisticsError::Degenerate { .. }) => continue,
-            other => other.map_err(CohortError::at(format!("{label} alone")))?,
-        };
-        let several = design.groups[index].len();
-        let p = if several == 1 {
-            model.p[1]
-        } else {
-            chi_squared_upper_tail(model.null_deviance - model.deviance, several as f64)
-        };
-        let ratio = |k: usize, (low, high): (f64, f64)| [model.coefficients[k].exp(), low.exp(), high.exp()];
-        let odds_ratios =
-            model.wald_intervals(0.95).into_iter().enumerate().skip(1).map(|(k, i)| ratio(k, i)).collect();
-        let term_passed = p < rule.univariable_p_max;
-        if term_passed {
-            passed.push(index);
-        }
-        selection.univariable.push(Univariable {
-            term: term.candidate.name.clone(),
-            label,
-            odds_ratios,
-            p,
-            passed: term_passed,
-        });
-    }
-    selection.terms = passed.clone();
-    if rule.backward_aic && passed.len() > 1 {
-        let columns = design.columns_of(&passed);
-        let x = design.x.select(Axis(0), rows).select(Axis(1), &columns);
-        let mut next = 0;
-        let groups: Vec<Vec<usize>> = passed
-            .iter()
-            .map(|t| {
-                let first = next;
-                next += design.groups[*t].len();
-                (first..next).collect()
-            })
-            .collect();
-        match logistic::step(x.view(), y, &Options::default(), &groups, Direction::Backward, 2.0) {
-            Ok(steps) => {
-                selection.aic_start = Some(steps.start_criterion);
-                let name = |g: usize| terms[passed[g]].candidate.name.clone();
-                selection.dropped = steps
-                    .steps
-                    .iter()
-                    .map(|(change, aic)| match change {
-                        Change::Drop(g) | Change::Add(g) => (name(*g), *aic),
-                    })
-                    .collect();
-                selection.terms = steps.groups.iter().map(|g| passed[*g]).collect();
-            }
-            // Separated candidates cannot be compared by likelihood: all that passed the filter stay.
-            Err(StatisticsError::Separated { .. } | StatisticsError::Singular { .. }) => {}
-            Err(error) => return Err(CohortError::at("backward selection of clinical values")(error)),
-        }
-    }
-    selection.kept = selection.terms.iter().map(|t| terms[*t].candidate.name.clone()).collect();
-    Ok(selection)
-}
-
 /// A fitted model with what is told about it.
 #[derive(Debug, Clone, Serialize)]
 pub struct Model {
     /// `clinical`, `radiomic` or `combined`.
     pub name: String,
-    /// Columns; the intercept is `(Intercept)`.
+    /// Columns; the intercept of a logistic model is `(Intercept)`, a Cox model has none.
     pub names: Vec<String>,
-    /// Log odds.
+    /// Log odds; log hazard ratios of a Cox model.
     pub coefficients: Vec<f64>,
     /// Standard errors.
     pub standard_errors: Vec<f64>,
@@ -177,7 +72,8 @@ pub struct Model {
     pub z: Vec<f64>,
     /// Wald p-values.
     pub p: Vec<f64>,
-    /// Odds ratios with 95 % Wald limits.
+    /// Odds ratios with 95 % Wald limits; none of a Cox model, whose hazard ratios are in `cox`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub odds_ratios: Vec<[f64; 3]>,
     /// Odds ratio limits by profile likelihood, where they could be found.
     pub profile: Option<Vec<[f64; 2]>>,
@@ -189,7 +85,7 @@ pub struct Model {
     pub bic: f64,
     /// Whether the outcome was separated and Firth's penalty used.
     pub firth: bool,
-    /// Proportional hazards of the same columns.
+    /// Proportional hazards: the model itself, or the twin of a logistic model with the same columns.
     pub cox: Option<CoxModel>,
     /// Covariance of the coefficients.
     pub covariance: Vec<Vec<f64>>,
@@ -202,27 +98,43 @@ pub struct Model {
     /// Linear predictor of every patient of the cohort.
     #[serde(skip)]
     pub lp: Vec<f64>,
+    /// What the linear predictor means.
+    #[serde(skip)]
+    pub scale: Scale,
+    /// Linear predictor where all columns are 0: the intercept, or what centers a Cox model.
+    #[serde(skip)]
+    pub constant: f64,
 }
 
-/// Proportional hazards.
-#[derive(Debug, Clone, Serialize)]
-pub struct CoxModel {
-    /// Columns.
-    pub names: Vec<String>,
-    /// Log hazard ratios.
-    pub coefficients: Vec<f64>,
-    /// Standard errors.
-    pub standard_errors: Vec<f64>,
-    /// Wald p-values.
-    pub p: Vec<f64>,
-    /// Hazard ratios with 95 % Wald limits.
-    pub hazard_ratios: Vec<[f64; 3]>,
-    /// Predictor values at which the baseline holds.
-    pub centers: Vec<f64>,
-    /// (months, survival at the centers).
-    pub baseline_survival: Vec<(u32, f64)>,
-    /// p-value of the global test of proportional hazards.
-    pub proportionality_p: Option<f64>,
+impl Model {
+    /// First of the coefficients that belong to a column.
+    pub fn first_slope(&self) -> usize {
+        usize::from(self.scale == Scale::Odds)
+    }
+
+    /// Coefficients of the columns, the rad-score last.
+    pub fn slopes(&self) -> &[f64] {
+        &self.coefficients[self.first_slope()..]
+    }
+
+    /// Names of the columns.
+    pub fn columns(&self) -> &[String] {
+        &self.names[self.first_slope()..]
+    }
+
+    /// Odds or hazard ratios of the columns with 95 % limits.
+    pub fn ratios(&self) -> &[[f64; 3]] {
+        match &self.cox {
+            Some(cox) if self.scale != Scale::Odds => &cox.hazard_ratios,
+            _ => self.odds_ratios.get(1..).unwrap_or_default(),
+        }
+    }
+
+    /// The likelihood ratio statistic against a model without columns, where the deviance (or -2 log partial likelihood) of that
+    /// one is `null`.
+    pub fn likelihood_ratio(&self, null: f64) -> f64 {
+        null - (self.aic - 2.0 * self.coefficients.len() as f64)
+    }
 }
 
 /// What a model is fitted on.
@@ -234,6 +146,17 @@ pub struct Training<'a> {
     pub y: &'a [f64],
     /// The rad-score on which the coefficients are fitted, one for each of `rows`.
     pub rad_score: Option<&'a [f64]>,
+    /// Follow-up of the Cox family.
+    pub hazards: Option<Hazards<'a>>,
+}
+
+/// What a Cox model is fitted on besides the events.
+#[derive(Debug, Clone, Copy)]
+pub struct Hazards<'a> {
+    /// Months to event or end of follow-up, one for each row.
+    pub time: &'a [f64],
+    /// Risks are told up to this month.
+    pub month: u32,
 }
 
 /// The model matrix: the columns of `terms`, then the rad-score.
@@ -255,6 +178,9 @@ pub fn fit_model(
     training: Training,
     rad_score: Option<&[f64]>,
 ) -> Result<Model, CohortError> {
+    if let Some(hazards) = training.hazards {
+        return super::hazards::fit_hazards(name, design, terms, (training, hazards), rad_score);
+    }
     let x = matrix(design, terms, training.rows, training.rad_score);
     let (fit, firth) = fit_logistic(x.view(), training.y).map_err(CohortError::at(format!("the {name} model")))?;
     let all: Vec<usize> = (0..design.x.nrows()).collect();
@@ -281,13 +207,15 @@ pub fn fit_model(
         terms: terms.to_vec(),
         with_rad_score: training.rad_score.is_some(),
         lp: lp.to_vec(),
+        scale: Scale::Odds,
+        constant: fit.coefficients[0],
         names,
     })
 }
 
-/// Limits of the odds ratios by profile likelihood; `None` under separation or where the profile is not found.
+/// Limits of the odds ratios by profile likelihood; `None` under separation, for a Cox model or where the profile is not found.
 pub fn profile_limits(model: &Model, design: &Design, training: Training) -> Option<Vec<[f64; 2]>> {
-    if model.firth {
+    if model.firth || training.hazards.is_some() {
         return None;
     }
     let x = matrix(design, &model.terms, training.rows, training.rad_score);
@@ -295,61 +223,6 @@ pub fn profile_limits(model: &Model, design: &Design, training: Training) -> Opt
     let limits = logistic::profile_intervals(x.view(), training.y, &Options::default(), &fit, 0.95).ok()?;
     let finite = limits.iter().all(|(a, b)| a.is_finite() && b.is_finite());
     finite.then(|| limits.into_iter().map(|(a, b)| [a.exp(), b.exp()]).collect())
-}
-
-/// The same columns as a proportional hazards model (Efron's ties), with its baseline at whole months.
-pub fn fit_cox(
-    model: &Model,
-    design: &Design,
-    cohort: &Cohort,
-    training: Training,
-    months: &[u32],
-) -> Result<Option<CoxModel>, CohortError> {
-    let Some(time) = &cohort.time else { return Ok(None) };
-    let x = matrix(design, &model.terms, training.rows, training.rad_score);
-    let time: Vec<f64> = training.rows.iter().map(|r| time[*r]).collect();
-    let event: Vec<u8> = training.rows.iter().map(|r| u8::from(cohort.event[*r])).collect();
-    let fit = match cox::cox(x.view(), &time, &event, None, cox::Ties::Efron) {
-        // All events on one side of a predictor: there is no finite hazard ratio to tell.
-        Err(
-            StatisticsError::NotConverged { .. } | StatisticsError::Separated { .. } | StatisticsError::Singular { .. },
-        ) => return Ok(None),
-        other => other.map_err(CohortError::at(format!("proportional hazards of the {} model", model.name)))?,
-    };
-    let limits = fit.coefficients.iter().zip(fit.confidence_limits(0.95));
-    let baseline_survival =
-        months.iter().filter_map(|m| Some((*m, fit.predict(fit.means.view(), 0, f64::from(*m)).ok()?.survival)));
-    let columns: Vec<Vec<usize>> = (0..x.ncols()).map(|c| vec![c]).collect();
-    let scale = cox::TimeScale::KaplanMeier;
-    let proportionality = cox::proportionality(&fit, x.view(), &time, &event, None, &columns, scale);
-    Ok(Some(CoxModel {
-        names: model.names[1..].to_vec(),
-        hazard_ratios: limits.map(|(b, (low, high))| [b.exp(), low.exp(), high.exp()]).collect(),
-        standard_errors: fit.standard_errors().to_vec(),
-        p: fit.p().to_vec(),
-        centers: fit.means.to_vec(),
-        baseline_survival: baseline_survival.collect(),
-        proportionality_p: proportionality.ok().map(|t| t.global.p),
-        coefficients: fit.coefficients.to_vec(),
-    }))
-}
-
-/// Event-free survival over a linear predictor: a Cox model with it as the only column (Breslow's ties and baseline). `None` without
-/// times, or where a higher predictor does not mean a higher hazard.
-pub fn survival_over(lp: &[f64], cohort: &Cohort, rows: &[usize], months: &[u32]) -> Option<Baseline> {
-    let time: Vec<f64> = cohort.time.as_ref().map(|t| rows.iter().map(|r| t[*r]).collect())?;
-    let event: Vec<u8> = rows.iter().map(|r| u8::from(cohort.event[*r])).collect();
-    let x = Array2::from_shape_fn((lp.len(), 1), |(i, _)| lp[i]);
-    let cox = cox::cox(x.view(), &time, &event, None, cox::Ties::Breslow).ok()?;
-    let at = |m: &u32| Some((*m, cox.predict(cox.means.view(), 0, f64::from(*m)).ok()?.survival));
-    let curve: Vec<(u32, f64)> = months.iter().filter_map(at).filter(|(_, s)| *s > 0.0).collect();
-    let slope = cox.coefficients[0];
-    (slope > 0.0 && !curve.is_empty()).then(|| Baseline {
-        months: curve.iter().map(|c| c.0).collect(),
-        survival: curve.iter().map(|c| c.1).collect(),
-        slope,
-        center: cox.means[0],
-    })
 }
 
 /// 5th and 95th percentile of some values.

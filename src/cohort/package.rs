@@ -2,16 +2,20 @@
 
 use super::CohortError;
 use super::fit::Fitted;
-use super::models::{Model, Training, fit_model, survival_over, training_range};
+use super::hazards::{complete_cox, survival_over};
+use super::models::{Hazards, Model, Training, fit_model, training_range};
 use super::nomogram_axes::quantile;
 use super::reduce::{Ranked, Reduction, mean_and_sd, reduce};
+use super::scale::Scale;
 use super::spec::{Kind, Known};
 use super::validate::{self, Scored};
+use super::validate_survival;
 use crate::risk::{
-    Baseline, ClinicalKey, ClinicalValues, GoldenPatient, Nomogram, Predictor, Prior, RadiomicsParameters, Source,
-    Status, Term, Transform, Variant,
+    Baseline, ClinicalKey, ClinicalValues, GoldenPatient, Link, Nomogram, Predictor, Prior, RadiomicsParameters,
+    Source, Status, Term, Transform, Variant,
 };
-use crate::statistics::{logistic::probability, roc};
+use crate::statistics::concordance::{PairWeight, concordance};
+use crate::statistics::roc;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 
@@ -115,7 +119,9 @@ pub fn package_files(fitted: &Fitted, parameters: Option<&str>, center: Option<&
         "{simulated}{}: {} patients, {} events in training. {sources}",
         spec.study.title, training.1, training.2
     );
+    let link = if fitted.scale() == Scale::Odds { Link::Logistic } else { Link::Cox };
     let nomogram = Nomogram {
+        link,
         id: spec.package.id.clone(),
         version: spec.package.version.clone(),
         manifest_sha256: String::new(),
@@ -123,7 +129,7 @@ pub fn package_files(fitted: &Fitted, parameters: Option<&str>, center: Option<&
         cohort: cohort.trim_end().to_owned(),
         external: false,
         outcome: spec.study.outcome.clone() + if spec.study.simulated { " (SIMULATED)" } else { "" },
-        horizon_months: spec.validation.horizon_months.last().copied().unwrap_or(60),
+        horizon_months: spec.risk_month(),
         radiomics: RadiomicsParameters { sha256: hex(yaml.as_bytes()), yaml },
         predictors,
         variants,
@@ -312,15 +318,16 @@ fn variant(
 ) -> Result<Variant, CohortError> {
     let score = fitting_score(fitted, reduction);
     let y = fitted.training.y();
-    let training = Training { rows: &fitted.training.rows, y: &y, rad_score: score.as_deref() };
+    let hazards = fitted.training.time.as_deref().map(|time| Hazards { time, month: fitted.spec.risk_month() });
+    let training = Training { rows: &fitted.training.rows, y: &y, rad_score: score.as_deref(), hazards };
     let indices: Vec<usize> = of.iter().map(|t| t.0).collect();
     let model = fit_model(name, &fitted.design, &indices, training, reduction.map(|r| r.score.as_slice()))?;
     // From columns as they are to standardized predictors: b x = b sd z + b mean.
-    let mut intercept = model.coefficients[0];
+    let mut intercept = model.constant;
     let mut terms = Vec::new();
     for (k, (index, _)) in of.iter().enumerate() {
         let place = all.iter().position(|t| t.0 == *index).unwrap_or(k);
-        let (b, predictor) = (model.coefficients[k + 1], &predictors[place]);
+        let (b, predictor) = (model.slopes()[k], &predictors[place]);
         intercept += b * predictor.center;
         terms.push(Term { predictor: place, coefficient: b * predictor.scale });
     }
@@ -338,7 +345,7 @@ fn variant(
         status: if terms.len() == predictors.len() { Status::Final } else { Status::Provisional },
         intercept,
         terms,
-        baseline: baseline(fitted, &model, prior.shift),
+        baseline: baseline(fitted, &model, training, prior.shift)?,
         prior,
         intermediate_from,
         high_from,
@@ -350,13 +357,15 @@ fn prior(fitted: &Fitted) -> Prior {
     let events = fitted.training.event.iter().filter(|e| **e).count();
     let rate = events as f64 / fitted.training.rows.len() as f64;
     let simulated = if fitted.spec.study.simulated { "SIMULATED cohort; " } else { "" };
+    // Of a Cox model the incidence is that up to its month, of follow-up the share of events says little.
+    let until = fitted.scale().until();
     match &fitted.results.prior {
         Some(p) => Prior {
-            event_rate: rate,
+            event_rate: if until.is_empty() { rate } else { p.training_incidence },
             shift: p.shift,
             statement: format!(
-                "{simulated}{:.0} % of the training patients had the event; the intercept was shifted by {:+.3} to a local incidence of {:.0} %",
-                100.0 * rate,
+                "{simulated}{:.0} % of the training patients had the event{until}; the intercept was shifted by {:+.3} to a local incidence of {:.0} %",
+                100.0 * p.training_incidence,
                 p.shift,
                 100.0 * p.local_incidence
             ),
@@ -374,39 +383,64 @@ fn prior(fitted: &Fitted) -> Prior {
 
 /// Probabilities from which the group is intermediate (95 % of the training events lie above) and high (Youden), shift included.
 fn cut_offs(fitted: &Fitted, model: &Model, shift: f64) -> Result<(f64, f64), CohortError> {
-    let scored = Scored::new(&fitted.cohort, "training", &fitted.training.rows, &model.lp, true);
-    let (high, ..) = validate::youden(&scored).map_err(CohortError::at("cut-offs of the package"))?;
+    let scored = Scored::new(&fitted.cohort, "training", &fitted.training.rows, model, true);
+    let youden = match model.scale.month() {
+        Some(month) => validate_survival::youden(&scored, month, fitted.censoring().as_ref()),
+        None => validate::youden(&scored),
+    };
+    let (high, ..) = youden.map_err(CohortError::at("cut-offs of the package"))?;
     let mut events: Vec<f64> = scored.lp.iter().zip(&scored.event).filter(|(_, e)| **e).map(|(lp, _)| *lp).collect();
     events.sort_by(f64::total_cmp);
     let low = events[events.len() / 20];
     let finite = |lp: f64| lp.clamp(-30.0, 30.0);
     let high = finite(high);
     let low = if finite(low) < high - 1e-6 { finite(low) } else { high - 0.5 };
-    Ok((probability(low + shift), probability(high + shift)))
+    // Far out on the scale of a Cox model risks round to 0 or 1, where a cut-off means nothing.
+    let risk = |lp: f64| model.scale.risk(lp + shift).clamp(1e-9, 1.0 - 1e-9);
+    match (risk(low), risk(high)) {
+        (low, high) if low < high => Ok((low, high)),
+        (_, high) => Ok((high / 2.0, high)),
+    }
 }
 
-/// Baseline survival on the linear predictor by a Cox model; without times, the complement of the risk at the horizon.
-fn baseline(fitted: &Fitted, model: &Model, shift: f64) -> Baseline {
+/// Baseline survival: of a Cox model its own, else on the linear predictor by a Cox model; without times, the complement of the risk at the horizon.
+fn baseline(fitted: &Fitted, model: &Model, training: Training, shift: f64) -> Result<Baseline, CohortError> {
+    if model.scale != Scale::Odds {
+        let months = &fitted.spec.validation.horizon_months;
+        let cox = complete_cox(model, &fitted.design, &fitted.cohort, training, months)?;
+        let curve = cox.map(|c| c.baseline_survival).unwrap_or_default();
+        let (months, survival) = curve.into_iter().filter(|(_, s)| *s > 0.0).unzip();
+        // The shift moves the linear predictor, and with it the risk and the survival.
+        return Ok(Baseline { months, survival, slope: 1.0, center: 0.0 });
+    }
     let rows = &fitted.training.rows;
     let lp: Vec<f64> = rows.iter().map(|r| model.lp[*r]).collect();
     let mean = lp.iter().sum::<f64>() / lp.len() as f64;
     let months = &fitted.spec.validation.horizon_months;
     let by_cox = survival_over(&lp, &fitted.cohort, rows, months);
     let by_cox = by_cox.map(|b| Baseline { center: b.center + shift, ..b });
-    by_cox.unwrap_or_else(|| Baseline {
+    Ok(by_cox.unwrap_or_else(|| Baseline {
         months: months.last().copied().into_iter().collect(),
-        survival: vec![(1.0 - probability(mean)).clamp(1e-9, 1.0)],
+        survival: vec![(1.0 - model.scale.risk(mean)).clamp(1e-9, 1.0)],
         slope: 1.0,
         center: mean + shift,
-    })
+    }))
 }
 
 fn metrics(fitted: &Fitted, model: &Model) -> Result<BTreeMap<String, f64>, CohortError> {
     let mut metrics = BTreeMap::new();
     for (part, name) in fitted.cohort.parts.iter().enumerate() {
-        let scored = Scored::new(&fitted.cohort, name, &fitted.cohort.rows(part), &model.lp, part == 0);
-        let auc = roc::auc(&scored.event, &scored.lp).map_err(CohortError::at("metrics of the package"))?;
-        metrics.insert(format!("auc_{name}"), auc);
+        let scored = Scored::new(&fitted.cohort, name, &fitted.cohort.rows(part), model, part == 0);
+        let at = || CohortError::at("metrics of the package");
+        match (model.scale.month(), &scored.time) {
+            (Some(_), Some(time)) => {
+                let c = concordance(time, &scored.codes(), &scored.lp, None, PairWeight::Equal, 0.0).map_err(at())?;
+                metrics.insert(format!("c_index_{name}"), c.c);
+            }
+            _ => {
+                metrics.insert(format!("auc_{name}"), roc::auc(&scored.event, &scored.lp).map_err(at())?);
+            }
+        }
     }
     Ok(metrics)
 }

@@ -253,13 +253,13 @@ pub struct Swarm {
 }
 
 /// Beeswarm of SHAP values, one row for each feature.
-pub fn beeswarm(rows: &[Swarm]) -> Drawing {
+pub fn beeswarm(rows: &[Swarm], x_label: &str) -> Drawing {
     let left = label_width(rows.iter().map(|r| r.name.as_str()));
     let (width, step) = (left + 440.0, 30.0);
     let height = rows.len() as f64 * step + 62.0;
     let range = Range::around(rows.iter().flat_map(|r| r.points.iter().map(|p| p[0])));
     let layout = Layout { size: [width, height], margin: [left, 8.0, 54.0, 46.0] };
-    let mut chart = bare(layout, range, "SHAP value (log odds)");
+    let mut chart = bare(layout, range, x_label);
     let [_, top, right, _] = chart.frame;
     for (i, row) in rows.iter().enumerate() {
         let middle = top + step * (i as f64 + 0.5);
@@ -346,7 +346,7 @@ pub fn bars(items: &[(String, f64)], x_label: &str) -> Drawing {
 }
 
 /// How the contributions lead from the base to the prediction of one patient. Items: name with value, contribution.
-pub fn waterfall(base: f64, items: &[(String, f64)]) -> Drawing {
+pub fn waterfall(base: f64, items: &[(String, f64)], unit: &str) -> Drawing {
     let left = label_width(items.iter().map(|i| i.0.as_str()));
     let (width, step) = (left + 420.0, 25.0);
     let layout = Layout { size: [width, items.len() as f64 * step + 84.0], margin: [left, 24.0, 48.0, 46.0] };
@@ -354,7 +354,7 @@ pub fn waterfall(base: f64, items: &[(String, f64)]) -> Drawing {
     for (_, value) in items {
         sums.push(sums.last().copied().unwrap_or(base) + value);
     }
-    let mut chart = bare(layout, Range::around(sums.iter().copied()), "Log odds");
+    let mut chart = bare(layout, Range::around(sums.iter().copied()), unit);
     for (i, (name, value)) in items.iter().enumerate() {
         let y = 24.0 + step * i as f64;
         let [a, b] = [chart.at(sums[i], 0.0)[0], chart.at(sums[i + 1], 0.0)[0]];
@@ -462,9 +462,9 @@ mod tests {
             survival(&[group], 12.0, &[0.0, 12.0], "Survival", "log-rank P < 0.001", false),
             cv_curve(&[0.1, 0.01], &[1.0, 0.9], &[0.1, 0.1], &[0, 3], [1, 0], "Deviance"),
             coefficient_path(&[0.1, 0.01], &[vec![0.0, 0.4]], 1),
-            beeswarm(&[Swarm { name: "AFP".into(), points: vec![[0.1, 0.0], [-0.2, 1.0]] }]),
+            beeswarm(&[Swarm { name: "AFP".into(), points: vec![[0.1, 0.0], [-0.2, 1.0]] }], "SHAP"),
             bars(&[("AFP".into(), 0.4)], "mean |SHAP|"),
-            waterfall(-1.0, &[("AFP".into(), 0.5), ("nodes".into(), -0.2)]),
+            waterfall(-1.0, &[("AFP".into(), 0.5), ("nodes".into(), -0.2)], "log odds"),
             forest(
                 &[ForestRow { name: "AFP".into(), estimate: [2.0, 1.1, 4.0], text: "2.00".into() }],
                 "Odds ratio",

@@ -1,9 +1,10 @@
 //! The whole procedure on given training patients: what is fitted once, and again in every bootstrap replicate.
 
 use super::CohortError;
+use super::clinical::{ClinicalSelection, select_clinical};
 use super::harmonize::harmonize;
 use super::join::Cohort;
-use super::models::{ClinicalSelection, Design, Model, Training, fit_model, select_clinical};
+use super::models::{Design, Hazards, Model, Training, fit_model};
 use super::random::Random;
 use super::reduce::{Patients, Ranked, Reduction, reduce};
 use super::spec::{Family, Spec};
@@ -112,9 +113,11 @@ pub fn run_models(
     let expanded = patients.expanded();
     let rows: Vec<usize> = expanded.iter().map(|i| patients.rows[*i]).collect();
     let y: Vec<f64> = rows.iter().map(|r| f64::from(u8::from(cohort.event[*r]))).collect();
-    let selection = select_clinical(&cohort.terms, design, &rows, &y, &spec.clinical_model)?;
+    let time: Option<Vec<f64>> = patients.time.as_ref().map(|time| expanded.iter().map(|i| time[*i]).collect());
+    let hazards = time.as_deref().map(|time| Hazards { time, month: spec.risk_month() });
+    let plain = Training { rows: &rows, y: &y, rad_score: None, hazards };
+    let selection = select_clinical(&cohort.terms, design, plain, &spec.clinical_model)?;
     let mut models = Vec::new();
-    let plain = Training { rows: &rows, y: &y, rad_score: None };
     if !selection.terms.is_empty() {
         models.push(fit_model("clinical", design, &selection.terms, plain, None)?);
     }

@@ -1,10 +1,16 @@
 //! The procedure repeated: bootstrap of everything, and the learning curve.
 
 use super::CohortError;
+use super::join::Cohort;
+use super::models::Model;
 use super::procedure::{Procedure, Setting, patients, run_on_sample};
 use super::random::Random;
 use super::reduce::Patients;
-use crate::statistics::{calibration, roc};
+use super::validate::Scored;
+use crate::statistics::concordance::PairWeight;
+use crate::statistics::time_dependent::{Censoring, brier_score};
+use crate::statistics::{calibration, concordance, cox, roc};
+use ndarray::Array2;
 use rayon::prelude::*;
 use serde::Serialize;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -34,12 +40,14 @@ pub struct Bootstrap {
 pub struct Optimism {
     /// Model.
     pub model: String,
-    /// AUC on the training patients as fitted.
-    pub apparent_auc: f64,
-    /// Mean of AUC in the replicate less AUC of the replicate's model on the original patients.
-    pub auc_optimism: f64,
-    /// 2.5 and 97.5 percentiles of the AUC of the replicates' models on the original patients.
-    pub auc_on_original: [f64; 2],
+    /// `AUC`, or `C-index` of a Cox model.
+    pub measure: &'static str,
+    /// AUC or C-index on the training patients as fitted.
+    pub apparent: f64,
+    /// Mean of the measure in the replicate less that of the replicate's model on the original patients.
+    pub optimism: f64,
+    /// 2.5 and 97.5 percentiles of the measure of the replicates' models on the original patients.
+    pub on_original: [f64; 2],
     /// Apparent Brier score.
     pub apparent_brier: f64,
     /// Its optimism, negative as a rule.
@@ -50,17 +58,43 @@ pub struct Optimism {
     pub replicates: usize,
 }
 
-/// What one replicate gives for each model: AUC and Brier in sample, AUC, Brier and slope on the original patients.
+/// What one replicate gives for each model: AUC (C-index) and Brier in sample, the same and the slope on the original patients.
 struct Replicate {
     models: Vec<Option<[f64; 5]>>,
     terms: Vec<usize>,
     features: Vec<usize>,
 }
 
-/// AUC and Brier score of a linear predictor in some rows.
-fn judge(event: &[bool], lp: &[f64]) -> Option<[f64; 2]> {
-    let probabilities: Vec<f64> = lp.iter().map(|l| crate::statistics::logistic::probability(*l)).collect();
-    Some([roc::auc(event, lp).ok()?, calibration::brier(event, &probabilities).ok()?])
+/// AUC (C-index) and Brier score of a model in some rows, which may repeat.
+fn judge(cohort: &Cohort, model: &Model, rows: &[usize]) -> Option<[f64; 2]> {
+    let scored = Scored::new(cohort, "", rows, model, true);
+    let risks = scored.probabilities();
+    match (model.scale.month(), &scored.time) {
+        (Some(month), Some(time)) => {
+            let codes = scored.codes();
+            let survival = Array2::from_shape_fn((risks.len(), 1), |(i, _)| 1.0 - risks[i]);
+            let censoring = Censoring::new(time, &codes).ok()?;
+            let brier = brier_score(&censoring, time, &codes, survival.view(), &[f64::from(month)]).ok()?[0];
+            Some([c_index(time, &codes, &scored.lp)?, brier])
+        }
+        _ => Some([roc::auc(&scored.event, &scored.lp).ok()?, calibration::brier(&scored.event, &risks).ok()?]),
+    }
+}
+
+fn c_index(time: &[f64], codes: &[u8], lp: &[f64]) -> Option<f64> {
+    Some(concordance::concordance(time, codes, lp, None, PairWeight::Equal, 0.0).ok()?.c)
+}
+
+/// Slope of the linear predictor in some rows. Where it tells events and others apart completely there is none.
+fn slope(cohort: &Cohort, model: &Model, rows: &[usize]) -> Option<f64> {
+    let scored = Scored::new(cohort, "", rows, model, true);
+    match (model.scale.month(), &scored.time) {
+        (Some(_), Some(time)) => {
+            let lp = Array2::from_shape_fn((rows.len(), 1), |(i, _)| scored.lp[i]);
+            Some(cox::cox(lp.view(), time, &scored.codes(), None, cox::Ties::Efron).ok()?.coefficients[0])
+        }
+        _ => Some(calibration::recalibrate(&scored.event, &scored.lp).ok()?.1.value),
+    }
 }
 
 /// Runs the bootstrap. The replicate decides its random numbers, so any number of threads gives the same result.
@@ -89,15 +123,15 @@ pub fn bootstrap(
     let models = fitted.models.iter().enumerate().filter_map(|(index, model)| {
         let values: Vec<[f64; 5]> = good.iter().filter_map(|r| r.models[index]).collect();
         let mean = |of: &dyn Fn(&[f64; 5]) -> f64| values.iter().map(of).sum::<f64>() / values.len() as f64;
-        let lp: Vec<f64> = training.rows.iter().map(|r| model.lp[*r]).collect();
-        let [auc, brier] = judge(&training.event, &lp)?;
+        let [apparent, brier] = judge(setting.cohort, model, &training.rows)?;
         let mut original: Vec<f64> = values.iter().map(|v| v[2]).collect();
         original.sort_by(f64::total_cmp);
         (!values.is_empty()).then(|| Optimism {
             model: model.name.clone(),
-            apparent_auc: auc,
-            auc_optimism: mean(&|v| v[0] - v[2]),
-            auc_on_original: [0.025, 0.975].map(|p| super::nomogram_axes::quantile(&original, p)),
+            measure: model.scale.measure(),
+            apparent,
+            optimism: mean(&|v| v[0] - v[2]),
+            on_original: [0.025, 0.975].map(|p| super::nomogram_axes::quantile(&original, p)),
             apparent_brier: brier,
             brier_optimism: mean(&|v| v[1] - v[3]),
             slope_on_original: mean(&|v| v[4]),
@@ -145,16 +179,12 @@ fn replicate(setting: Setting, names: &[&str], training: &Patients, index: u64) 
     let sample = patients(setting, drawn.map(|i| (i, training.folds[i], times[i] as f64)).collect());
     let procedure = run_on_sample(setting, &sample)?;
     let in_sample: Vec<usize> = sample.expanded().iter().map(|i| sample.rows[*i]).collect();
-    let event: Vec<bool> = in_sample.iter().map(|r| setting.cohort.event[*r]).collect();
     let judged = names.iter().map(|name| {
         let model = procedure.model(name)?;
-        let of = |rows: &[usize]| rows.iter().map(|r| model.lp[*r]).collect::<Vec<f64>>();
-        let [auc, brier] = judge(&event, &of(&in_sample))?;
-        let original = of(&training.rows);
-        let [auc_original, brier_original] = judge(&training.event, &original)?;
-        // Complete separation of the original patients has no slope; such a replicate cannot speak.
-        let slope = calibration::recalibrate(&training.event, &original).ok()?.1.value;
-        let values = [auc, brier, auc_original, brier_original, slope];
+        let [measure, brier] = judge(setting.cohort, model, &in_sample)?;
+        let [measure_original, brier_original] = judge(setting.cohort, model, &training.rows)?;
+        let slope = slope(setting.cohort, model, &training.rows)?;
+        let values = [measure, brier, measure_original, brier_original, slope];
         values.iter().all(|v| v.is_finite()).then_some(values)
     });
     let models = judged.collect();
@@ -169,10 +199,10 @@ pub struct LearningPoint {
     pub n: usize,
     /// Draws that could be fitted.
     pub draws: usize,
-    /// AUC on the training patients drawn.
-    pub auc_training: f64,
-    /// AUC on all validation patients.
-    pub auc_validation: f64,
+    /// AUC (C-index of a Cox model) on the training patients drawn.
+    pub training: f64,
+    /// The same on all validation patients.
+    pub validation: f64,
 }
 
 /// Sizes of the learning curve as shares of training, and draws at each.
@@ -183,7 +213,6 @@ const LEARNING_DRAWS: u64 = 6;
 pub fn learning_curve(setting: Setting, training: &Patients) -> Vec<LearningPoint> {
     let cohort = setting.cohort;
     let validation: Vec<usize> = (0..cohort.part.len()).filter(|r| cohort.part[*r] != 0).collect();
-    let event: Vec<bool> = validation.iter().map(|r| cohort.event[*r]).collect();
     let one = |share: f64, stream: u64| {
         let mut random = Random::new(setting.spec.analysis.seed, stream);
         let mut chosen = Vec::new();
@@ -197,10 +226,14 @@ pub fn learning_curve(setting: Setting, training: &Patients) -> Vec<LearningPoin
         let sample = patients(setting, chosen.iter().map(|i| (*i, training.folds[*i], 1.0)).collect());
         let procedure = run_on_sample(setting, &sample).ok()?;
         let model = procedure.main()?;
-        let auc = |rows: &[usize], event: &[bool]| {
-            roc::auc(event, &rows.iter().map(|r| model.lp[*r]).collect::<Vec<f64>>()).ok()
+        let measure = |rows: &[usize]| {
+            let scored = Scored::new(cohort, "", rows, model, false);
+            match (model.scale.month(), &scored.time) {
+                (Some(_), Some(time)) => c_index(time, &scored.codes(), &scored.lp),
+                _ => roc::auc(&scored.event, &scored.lp).ok(),
+            }
         };
-        Some([auc(&sample.rows, &sample.event)?, auc(&validation, &event)?])
+        Some([measure(&sample.rows)?, measure(&validation)?])
     };
     let jobs: Vec<(usize, u64)> =
         (0..LEARNING_SHARES.len()).flat_map(|s| (0..LEARNING_DRAWS).map(move |d| (s, d))).collect();
@@ -214,8 +247,8 @@ pub fn learning_curve(setting: Setting, training: &Patients) -> Vec<LearningPoin
         (!of.is_empty()).then(|| LearningPoint {
             n: (LEARNING_SHARES[s] * training.rows.len() as f64).round() as usize,
             draws: of.len(),
-            auc_training: mean(0),
-            auc_validation: mean(1),
+            training: mean(0),
+            validation: mean(1),
         })
     };
     (0..LEARNING_SHARES.len()).filter_map(point).collect()

@@ -1,8 +1,9 @@
 //! Every number of an analysis, as `results.json` and the report show it.
 
+use super::clinical::ClinicalSelection;
 use super::describe::{PriorCorrection, SampleSize, TableOneRow};
 use super::join::Flow;
-use super::models::{ClinicalSelection, Model};
+use super::models::Model;
 use super::resample::{Bootstrap, LearningPoint};
 use super::validate::{AucComparison, NetBenefit, Performance, SurvivalGroups};
 use serde::Serialize;
@@ -50,7 +51,7 @@ pub struct Results {
     pub by_subgroup: Vec<Performance>,
     /// The main model fitted the other way (paper mode or not).
     pub other_way: Vec<Performance>,
-    /// DeLong tests, NRI and IDI.
+    /// Tests of AUC or C-index, NRI and IDI.
     pub comparisons: Vec<AucComparison>,
     /// Cut-off of the main model.
     pub cut_off: Option<CutOff>,
@@ -157,7 +158,7 @@ pub struct CutOff {
     pub lp: f64,
     /// The same as a probability.
     pub probability: f64,
-    /// Sensitivity in training.
+    /// Sensitivity in training; of a Cox model for events up to its month.
     pub sensitivity: f64,
     /// Specificity in training.
     pub specificity: f64,

@@ -2,6 +2,7 @@
 
 use super::CohortError;
 use super::spec_check::located;
+use crate::statistics::stepwise::Direction;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 
@@ -229,7 +230,7 @@ pub struct Harmonization {
     pub combat: bool,
 }
 
-/// Model family of the penalized model.
+/// Family of the penalized model, and with it of the clinical, the radiomic and the combined model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Family {
@@ -287,13 +288,27 @@ impl Default for Penalized {
 pub struct ClinicalModel {
     /// Candidates at or above this univariable p-value are dropped.
     pub univariable_p_max: f64,
-    /// Whether the rest is reduced backward by AIC.
+    /// Whether the rest is reduced by AIC, leaving out one after the other.
     pub backward_aic: bool,
+    /// Whether values are put in by AIC, one after the other: from none, or with `backward_aic` from all, dropping and adding.
+    pub forward_aic: bool,
+}
+
+impl ClinicalModel {
+    /// The stepwise selection, if there is one.
+    pub fn direction(&self) -> Option<Direction> {
+        match (self.backward_aic, self.forward_aic) {
+            (true, true) => Some(Direction::Both),
+            (true, false) => Some(Direction::Backward),
+            (false, true) => Some(Direction::Forward),
+            (false, false) => None,
+        }
+    }
 }
 
 impl Default for ClinicalModel {
     fn default() -> ClinicalModel {
-        ClinicalModel { univariable_p_max: 0.05, backward_aic: true }
+        ClinicalModel { univariable_p_max: 0.05, backward_aic: true, forward_aic: false }
     }
 }
 
@@ -345,6 +360,8 @@ pub struct Validation {
     pub cut_off: CutOffRule,
     /// Months for survival, time-dependent AUC and package.
     pub horizon_months: Vec<u32>,
+    /// Cox family: the risk is that of an event up to this month, one of `horizon_months`; by default the last of them.
+    pub risk_month: Option<u32>,
     /// Share of patients with the event where the nomogram will be used; shifts the intercept.
     pub local_incidence: Option<f64>,
     /// Columns of the clinical table by whose values performance is repeated.
@@ -359,6 +376,7 @@ impl Default for Validation {
             bootstrap: 200,
             cut_off: CutOffRule::Youden,
             horizon_months: vec![12, 24, 36, 60],
+            risk_month: None,
             local_incidence: None,
             subgroups: Vec::new(),
             learning_curve: true,
@@ -425,6 +443,12 @@ pub struct Statement {
 }
 
 impl Spec {
+    /// The month of the Cox family's risk.
+    pub fn risk_month(&self) -> u32 {
+        let months = &self.validation.horizon_months;
+        self.validation.risk_month.or(months.last().copied()).unwrap_or_default()
+    }
+
     /// Reads and checks a specification. A misspelt key is named with its line and the key that is nearest.
     pub fn parse(text: &str) -> Result<Spec, CohortError> {
         let spec: Spec = toml::from_str(text).map_err(|error| located(&error, text))?;

@@ -52,6 +52,12 @@ impl Spec {
         require(!months.is_empty() && months.windows(2).all(|w| w[0] < w[1]) && months[0] > 0, || {
             "validation.horizon_months has to ascend from at least 1".into()
         })?;
+        require(self.validation.risk_month.is_none_or(|m| months.contains(&m)), || {
+            "validation.risk_month is none of validation.horizon_months".into()
+        })?;
+        require(self.validation.risk_month.is_none() || penalized.family == Family::Cox, || {
+            "validation.risk_month is for penalized.family = \"cox\"; a logistic risk has no month".into()
+        })?;
         require(self.validation.bootstrap <= BOOTSTRAP_MAX, || {
             format!("validation.bootstrap is above {BOOTSTRAP_MAX}")
         })?;

@@ -2,9 +2,11 @@
 
 use super::CohortError;
 use super::join::Cohort;
+use super::models::Model;
 use super::plot::CalibrationGroup;
+use super::scale::Scale;
+use super::validate_survival::{self, AtHorizon, SurvivalCalibration};
 use crate::statistics::distributions::normal_quantile;
-use crate::statistics::logistic::probability;
 use crate::statistics::roc::{self, Classification, DeLong, Direction, RocCurve};
 use crate::statistics::time_dependent::{Censoring, dynamic_auc};
 use crate::statistics::{StatisticsError, calibration, concordance, decision_curve, kaplan_meier, reclassification};
@@ -25,25 +27,28 @@ pub struct Scored {
     pub event: Vec<bool>,
     /// Months.
     pub time: Option<Vec<f64>>,
-    /// Log odds.
+    /// Linear predictors.
     pub lp: Vec<f64>,
+    /// What they mean.
+    pub scale: Scale,
 }
 
 impl Scored {
-    /// The patients of `rows`.
-    pub fn new(cohort: &Cohort, part: &str, rows: &[usize], lp: &[f64], development: bool) -> Scored {
+    /// The patients of `rows` by a model.
+    pub fn new(cohort: &Cohort, part: &str, rows: &[usize], model: &Model, development: bool) -> Scored {
         Scored {
             part: part.to_owned(),
             development,
             event: rows.iter().map(|r| cohort.event[*r]).collect(),
             time: cohort.time.as_ref().map(|t| rows.iter().map(|r| t[*r]).collect()),
-            lp: rows.iter().map(|r| lp[*r]).collect(),
+            lp: rows.iter().map(|r| model.lp[*r]).collect(),
+            scale: model.scale,
         }
     }
 
-    /// Probabilities.
+    /// Risks.
     pub fn probabilities(&self) -> Vec<f64> {
-        self.lp.iter().map(|lp| probability(*lp)).collect()
+        self.lp.iter().map(|lp| self.scale.risk(*lp)).collect()
     }
 
     /// Outcome as 0 and 1.
@@ -63,7 +68,7 @@ pub struct Performance {
     pub n: usize,
     /// Events.
     pub events: usize,
-    /// Area under the ROC curve with DeLong's 95 % limits.
+    /// Area under the ROC curve with DeLong's 95 % limits; of a logistic model.
     pub auc: Option<[f64; 3]>,
     /// Harrell's C of the linear predictor with its standard error.
     pub c_index: Option<[f64; 2]>,
@@ -71,10 +76,36 @@ pub struct Performance {
     pub uno_c: Option<f64>,
     /// (months, dynamic AUC), censoring weighted by the training patients.
     pub dynamic_auc: Vec<(u32, f64)>,
-    /// Calibration.
+    /// Calibration; of a logistic model.
     pub calibration: Option<Calibration>,
-    /// At the cut-off of the model.
+    /// At the cut-off of the model; of a logistic model.
     pub at_cut_off: Option<AtCutOff>,
+    /// Calibration of a Cox model at its month.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub survival_calibration: Option<SurvivalCalibration>,
+    /// A Cox model at its cut-off and month.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub at_horizon: Option<AtHorizon>,
+}
+
+impl Performance {
+    /// How well patients are ordered: the AUC of a logistic, the C-index of a Cox model, with 95 % limits.
+    pub fn discrimination(&self) -> Option<[f64; 3]> {
+        let z = normal_quantile(0.975);
+        self.auc.or_else(|| self.c_index.map(|[c, se]| [c, (c - z * se).max(0.0), (c + z * se).min(1.0)]))
+    }
+
+    /// Slope of the linear predictor here.
+    pub fn slope(&self) -> Option<f64> {
+        let survival = self.survival_calibration.as_ref().and_then(|c| c.slope).map(|s| s[0]);
+        self.calibration.as_ref().map(|c| c.slope).or(survival)
+    }
+
+    /// Mean squared difference of outcome and risk.
+    pub fn brier(&self) -> Option<f64> {
+        let survival = self.survival_calibration.as_ref().and_then(|c| c.brier).map(|b| b[0]);
+        self.calibration.as_ref().map(|c| c.brier).or(survival)
+    }
 }
 
 /// Calibration of probabilities.
@@ -158,13 +189,17 @@ pub fn performance(
         dynamic_auc: Vec::new(),
         calibration: None,
         at_cut_off: None,
+        survival_calibration: None,
+        at_horizon: None,
     };
-    if events == 0 || events == scored.event.len() {
+    if events == 0 || (events == scored.event.len() && scored.scale == Scale::Odds) {
         return Ok(found);
     }
-    let delong = DeLong::new(&scored.event, &scored.lp, Direction::CasesHigher).map_err(at("the AUC"))?;
-    let (low, high) = delong.interval(0.95);
-    found.auc = Some([delong.auc, low, high]);
+    if scored.scale == Scale::Odds {
+        let delong = DeLong::new(&scored.event, &scored.lp, Direction::CasesHigher).map_err(at("the AUC"))?;
+        let (low, high) = delong.interval(0.95);
+        found.auc = Some([delong.auc, low, high]);
+    }
     if let Some(time) = &scored.time {
         let codes = scored.codes();
         let c = |weight| concordance::concordance(time, &codes, &scored.lp, None, weight, 0.0);
@@ -176,6 +211,12 @@ pub fn performance(
             let auc = |month: u32| dynamic_auc(censoring, time, &codes, risk.view(), &[f64::from(month)]).ok();
             found.dynamic_auc = months.iter().filter_map(|m| Some((*m, auc(*m)?.0[0]))).collect();
         }
+    }
+    if let Some(month) = scored.scale.month() {
+        let censoring = censoring.map(|c| c.0);
+        found.survival_calibration = validate_survival::calibrate(scored, month, censoring);
+        found.at_horizon = cut_off.and_then(|cut| validate_survival::at_horizon(scored, month, cut, censoring));
+        return Ok(found);
     }
     // A group that the model tells apart completely has no slope.
     found.calibration = calibrate(scored).ok().filter(Calibration::is_finite);
@@ -229,14 +270,14 @@ pub fn roc_points(scored: &Scored) -> Result<Vec<[f64; 2]>, StatisticsError> {
     Ok(points.rev().collect())
 }
 
-/// Threshold of the largest sensitivity + specificity; the first of equals, as pROC returns it first.
+/// Threshold of the largest sensitivity + specificity, with both; the first of equals, as pROC returns it first.
 pub fn youden(scored: &Scored) -> Result<(f64, f64, f64), StatisticsError> {
     let curve = RocCurve::new(&scored.event, &scored.lp, Direction::CasesHigher)?;
     let best = curve.youden()[0];
     Ok((curve.thresholds[best], curve.sensitivities[best], curve.specificities[best]))
 }
 
-/// DeLong's test of two models in the same patients.
+/// Two models in the same patients: DeLong's test of their AUCs, of Cox models the test of their C-indices.
 #[derive(Debug, Clone, Serialize)]
 pub struct AucComparison {
     /// Group.
@@ -245,22 +286,28 @@ pub struct AucComparison {
     pub first: String,
     /// Second model.
     pub second: String,
-    /// Difference of the AUCs.
+    /// Difference of the AUCs or C-indices.
     pub difference: f64,
     /// Test statistic.
     pub z: f64,
     /// Two-sided p-value.
     pub p: f64,
-    /// Continuous net reclassification with its p-value; of the first over the second.
-    pub nri: [f64; 2],
-    /// Integrated discrimination improvement with its p-value.
-    pub idi: [f64; 2],
+    /// Continuous net reclassification with its p-value; of the first over the second. None of Cox models.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub nri: Option<[f64; 2]>,
+    /// Integrated discrimination improvement with its p-value. None of Cox models.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub idi: Option<[f64; 2]>,
 }
 
 /// Compares two models; `None` where one class is absent.
 pub fn compare(names: [&str; 2], first: &Scored, second: &Scored) -> Result<Option<AucComparison>, CohortError> {
     let part = &first.part;
     let at = || CohortError::at(format!("comparison of {} and {} in {part}", names[0], names[1]));
+    if first.scale != Scale::Odds {
+        let found = validate_survival::compare(names, first, second);
+        return found.map_err(at());
+    }
     if first.event.iter().all(|e| *e) || !first.event.contains(&true) {
         return Ok(None);
     }
@@ -282,8 +329,8 @@ pub fn compare(names: [&str; 2], first: &Scored, second: &Scored) -> Result<Opti
         difference: a.auc - b.auc,
         z,
         p,
-        nri: finite([change.nri.value, change.nri.p]),
-        idi: finite([change.idi.value, change.idi.p]),
+        nri: Some(finite([change.nri.value, change.nri.p])),
+        idi: Some(finite([change.idi.value, change.idi.p])),
     }))
 }
 
@@ -300,22 +347,37 @@ pub struct NetBenefit {
     pub treat_all: Vec<[f64; 2]>,
 }
 
-/// Decision curve over thresholds 0.01 to 0.99 (drawn until treating all has no benefit any more, but at least to 0.8).
-pub fn net_benefit(model: &str, scored: &Scored) -> Result<NetBenefit, CohortError> {
+/// Decision curve over thresholds 0.01 to 0.80; of a Cox model for events up to its month, under censoring, and absent where nobody
+/// is followed so far.
+pub fn net_benefit(model: &str, scored: &Scored) -> Result<Option<NetBenefit>, CohortError> {
     let thresholds: Vec<f64> = (1..=80).map(|i| f64::from(i) / 100.0).collect();
     let at = CohortError::at(format!("decision curve of the {model} model in {}", scored.part));
-    let curve = decision_curve::binary(&scored.event, &scored.probabilities(), &thresholds, None).map_err(at)?;
+    let risks = scored.probabilities();
+    let curve = match (scored.scale.month(), &scored.time) {
+        (Some(month), Some(time)) => {
+            match decision_curve::survival(time, &scored.event, &risks, f64::from(month), &thresholds) {
+                // Nobody is followed so far in this part: there is no curve.
+                Err(StatisticsError::Degenerate { .. }) => return Ok(None),
+                other => other,
+            }
+        }
+        _ => decision_curve::binary(&scored.event, &risks, &thresholds, None),
+    };
+    let curve = curve.map_err(at)?;
     let model_curve = curve.thresholds.iter().zip(&curve.net_benefit).filter_map(|(t, b)| Some([*t, (*b)?]));
-    Ok(NetBenefit {
+    Ok(Some(NetBenefit {
         model: model.into(),
         part: scored.part.clone(),
         model_curve: model_curve.collect(),
         treat_all: curve.thresholds.iter().zip(&curve.net_benefit_all).map(|(t, b)| [*t, *b]).collect(),
-    })
+    }))
 }
 
 /// Groups of equal size by predicted risk, with the observed share and its interval.
 pub fn calibration_groups(scored: &Scored) -> Vec<CalibrationGroup> {
+    if let Some(month) = scored.scale.month() {
+        return validate_survival::groups(scored, month);
+    }
     let predicted = scored.probabilities();
     let mut order: Vec<usize> = (0..predicted.len()).collect();
     order.sort_by(|a, b| predicted[*a].total_cmp(&predicted[*b]));

@@ -5,6 +5,7 @@ use super::procedure::Procedure;
 use super::reduce::Patients;
 use super::results::Results;
 use super::validate::Performance;
+use super::validate_survival::SurvivalCalibration;
 use crate::statistics::roc;
 use ndarray::Array2;
 
@@ -12,6 +13,22 @@ use ndarray::Array2;
 const AUC_PLAUSIBLE: f64 = 0.95;
 /// A single feature with at least this AUC is more likely the outcome in disguise.
 const AUC_LEAK: f64 = 0.98;
+
+/// What is off with the risks of a Cox model as a whole.
+fn survival_warning(main: &str, part: &str, found: &SurvivalCalibration) -> Option<String> {
+    let month = found.month;
+    match (found.observed_risk, found.expected_over_observed) {
+        (None, _) => Some(format!(
+            "Nobody of {part} is followed up to {month} months, so the risk of the {main} model up to then could not be checked there; choose an earlier validation.risk_month."
+        )),
+        (Some([observed, ..]), Some(ratio)) if !(0.7..=1.4).contains(&ratio) => Some(format!(
+            "The {main} model expects {:.0} % with the event up to {month} months in {part}; observed are {:.0} %: risks are off as a whole.",
+            100.0 * found.mean_risk,
+            100.0 * observed
+        )),
+        _ => None,
+    }
+}
 
 /// Sentences for the report.
 pub fn warn(
@@ -45,6 +62,16 @@ pub fn warn(
             ));
         }
     }
+    for (model, p) in procedure
+        .models
+        .iter()
+        .filter(|m| m.scale.month().is_some())
+        .filter_map(|m| Some((m, m.cox.as_ref()?.proportionality_p?)))
+    {
+        if p < 0.01 {
+            warnings.push(format!("The hazards of the {} model are not proportional ({}): an effect changes with time, and hazard ratios are averages.", model.name, super::report::p_text(p)));
+        }
+    }
     for model in procedure.models.iter().filter(|m| m.firth) {
         warnings.push(format!(
             "The {} model separates the training outcome; Firth's penalty was used, and its intervals are wide.",
@@ -52,12 +79,13 @@ pub fn warn(
         ));
     }
     let main = procedure.main().map_or("", |m| m.name.as_str());
+    let measure = procedure.main().map_or("AUC", |m| m.scale.measure());
     for performance in results.performance.iter().filter(|p| p.model == main) {
-        let Performance { part, auc, calibration, n, events, .. } = performance;
-        if let Some([auc, ..]) = auc.filter(|a| a[0] > AUC_PLAUSIBLE) {
-            warnings.push(format!("The AUC of the {main} model in {part} is {auc:.3}: above what a future event lets expect. Look at optimism and leakage before believing it."));
+        let Performance { part, calibration, n, events, .. } = performance;
+        if let Some([found, ..]) = performance.discrimination().filter(|a| a[0] > AUC_PLAUSIBLE) {
+            warnings.push(format!("The {measure} of the {main} model in {part} is {found:.3}: above what a future event lets expect. Look at optimism and leakage before believing it."));
         }
-        if let Some(slope) = calibration.as_ref().map(|c| c.slope).filter(|s| *s < 0.8 && part != training_part) {
+        if let Some(slope) = performance.slope().filter(|s| *s < 0.8 && part != training_part) {
             warnings.push(format!("The calibration slope of the {main} model in {part} is {slope:.2}, below 0.8: predictions are too extreme there."));
         }
         if let Some(shift) =
@@ -65,18 +93,25 @@ pub fn warn(
         {
             warnings.push(format!("Calibration in the large of the {main} model in {part} is {shift:+.2} log odds: risks are off as a whole."));
         }
-        if *part != *training_part && (*events).min(n - events) < 50 {
+        if let Some(survival) = &performance.survival_calibration {
+            warnings.extend(survival_warning(main, part, survival));
+            if *part != *training_part && *events < 50 {
+                warnings.push(format!("The part {part} has {events} events; validation wants about 100."));
+            }
+        } else if *part != *training_part && (*events).min(n - events) < 50 {
             warnings.push(format!(
                 "The part {part} has {events} events among {n} patients; validation wants about 100 of each class."
             ));
         }
     }
-    let of = |part: &str| results.performance.iter().find(|p| p.model == main && p.part == part)?.auc.map(|a| a[0]);
+    let of = |part: &str| {
+        results.performance.iter().find(|p| p.model == main && p.part == part)?.discrimination().map(|a| a[0])
+    };
     let worst = cohort.parts[1..].iter().filter_map(|p| Some((p, of(p)?))).min_by(|a, b| a.1.total_cmp(&b.1));
     if let (Some(apparent), Some((part, least))) = (of(training_part), worst)
         && apparent - least > 0.1
     {
-        warnings.push(format!("The AUC falls from {apparent:.3} in training to {least:.3} in {part}: much of the training value is optimism."));
+        warnings.push(format!("The {measure} falls from {apparent:.3} in training to {least:.3} in {part}: much of the training value is optimism."));
     }
     if let Some(size) = &results.sample_size {
         if size.events_per_candidate < 10.0 {

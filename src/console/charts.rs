@@ -59,7 +59,7 @@ pub fn contributions(rows: &[Contribution]) -> String {
     format!(
         "<div class=\"bars-head\"><span class=\"lowers\">&#9664; lowers the risk</span>\
          <span class=\"raises\">raises the risk &#9654;</span></div><ol class=\"bars\">{}</ol>\
-         <p class=\"hint\">Shapley values in log odds, against the average patient of the training data.</p>",
+         <p class=\"hint\">Shapley values on the scale of the linear predictor, against the average patient of the training data.</p>",
         sorted.iter().map(row).collect::<String>()
     )
 }

@@ -188,7 +188,7 @@ pub struct Contribution {
     pub label: String,
     /// Its value with unit.
     pub value: String,
-    /// Shapley value in log odds.
+    /// Shapley value, in the unit of the linear predictor.
     pub shap: f64,
     /// Nomogram points.
     pub points: Option<f64>,

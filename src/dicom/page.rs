@@ -192,7 +192,7 @@ fn explanation(page: &mut Page, risk: &RiskReport, y: f64) -> f64 {
         Font::Regular,
         7.5,
         FAINT,
-        "contribution in log odds, against the training mean",
+        "contribution to the linear predictor, against the training mean",
     );
     let shown = &risk.contributions[..risk.contributions.len().min(CONTRIBUTIONS_MAX)];
     let longest = shown.iter().map(|c| c.log_odds.abs()).fold(0.1, f64::max);

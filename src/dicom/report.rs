@@ -97,7 +97,7 @@ pub struct FeatureReport {
 pub struct RiskReport {
     /// Probability of the event within the horizon, 0 to 1.
     pub probability: f64,
-    /// Log odds of it.
+    /// Log odds of it, or the log hazard of a Cox package.
     pub linear_predictor: f64,
     /// Nomogram points.
     pub points: f64,
@@ -128,7 +128,7 @@ pub struct ContributionReport {
     pub label: String,
     /// Its value, with unit.
     pub value: String,
-    /// Shapley value, log odds.
+    /// Shapley value, in the unit of the linear predictor.
     pub log_odds: f64,
 }
 

@@ -304,7 +304,10 @@ fn risk_group(info: &ResultInfo<'_>, risk: &RiskReport, segmentation: Option<&Se
     items.extend(measure(("122157", "DCM", "Probability"), risk.probability));
     let horizon = f64::from(risk.horizon_months);
     items.extend(number(Contains, own("HORIZON", "Months to which the probability refers"), horizon, ("mo", "month")));
-    items.extend(measure(own("LOGODDS", "Log odds of the probability"), risk.linear_predictor));
+    items.extend(measure(
+        own("LOGODDS", "Linear predictor: log odds, or log hazard of a Cox package"),
+        risk.linear_predictor,
+    ));
     items.extend(measure(own("POINTS", "Nomogram points"), risk.points));
     items.extend(measure(own("POINTSMAX", "Most nomogram points that are possible"), risk.points_max));
     for (month, probability) in &risk.survival {
@@ -314,7 +317,7 @@ fn risk_group(info: &ResultInfo<'_>, risk: &RiskReport, segmentation: Option<&Se
     }
     for part in &risk.contributions {
         let value = private_value(&format!("SHAP-{}", part.predictor));
-        let meaning = format!("Contribution in log odds: {}", part.label);
+        let meaning = format!("Contribution to the risk: {}", part.label);
         items.extend(measure(own(&value, &meaning), part.log_odds));
     }
     items.push(coded(Contains, own("RISKGROUP", "Risk group"), group(&risk.group)));

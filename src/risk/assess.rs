@@ -1,6 +1,6 @@
 //! From features and clinical values to a risk, with its reasons.
 
-use super::nomogram::{Group, Nomogram, Predictor, Status, Variant};
+use super::nomogram::{Group, Link, Nomogram, Predictor, Status, Variant};
 use super::{ClinicalValues, RiskError};
 use std::collections::BTreeSet;
 use std::fmt;
@@ -22,9 +22,11 @@ pub struct Assessment {
     pub horizon_months: u32,
     /// Probability of the event within the horizon, 0 to 1.
     pub probability: f64,
-    /// Log odds of `probability`.
+    /// What the linear predictors and contributions are.
+    pub link: Link,
+    /// Log odds of `probability`, or log hazard.
     pub linear_predictor: f64,
-    /// Log odds of a patient at the training mean of every predictor.
+    /// That of a patient at the training mean of every predictor.
     pub base_linear_predictor: f64,
     /// Points as read off the nomogram.
     pub points: Points,
@@ -59,8 +61,8 @@ pub struct Contribution {
     pub value: f64,
     /// Unit of the value; empty for a number without one.
     pub unit: String,
-    /// Shapley value in log odds, which for a logit-linear model is beta (x - mean): the contributions sum to
-    /// `linear_predictor - base_linear_predictor`.
+    /// Shapley value in log odds (log hazard of a Cox package), which for a linear predictor is beta (x - mean): the
+    /// contributions sum to `linear_predictor - base_linear_predictor`.
     pub log_odds: f64,
     /// Points of this predictor.
     pub points: f64,
@@ -220,9 +222,12 @@ fn compute(nomogram: &Nomogram, variant: &Variant, values: &[Option<f64>]) -> As
     let axes = known().map(|(predictor, coefficient, _)| axis_log_odds(predictor, coefficient));
     let max = axes.map(|[low, high]| (high - low) * per_log_odds).sum();
     contributions.sort_by(|a, b| b.log_odds.abs().total_cmp(&a.log_odds.abs()));
-    let probability = 1.0 / (1.0 + (-linear_predictor).exp());
-    let hazard_ratio = (variant.baseline.slope * (linear_predictor - variant.baseline.center)).exp();
-    let baseline = variant.baseline.months.iter().zip(&variant.baseline.survival);
+    let logistic = 1.0 / (1.0 + (-linear_predictor).exp());
+    let probability = match nomogram.link {
+        Link::Logistic => logistic,
+        // `from_files` refuses a Cox package without the horizon among the months of a baseline.
+        Link::Cox => variant.baseline.risk(linear_predictor, nomogram.horizon_months).unwrap_or(logistic),
+    };
     Assessment {
         nomogram_id: nomogram.id.clone(),
         nomogram_version: nomogram.version.clone(),
@@ -231,11 +236,12 @@ fn compute(nomogram: &Nomogram, variant: &Variant, values: &[Option<f64>]) -> As
         outcome: nomogram.outcome.clone(),
         horizon_months: nomogram.horizon_months,
         probability,
+        link: nomogram.link,
         linear_predictor,
         base_linear_predictor: base,
         points: Points { total, max },
         group: variant.group(probability),
-        survival: baseline.map(|(month, s)| (*month, s.powf(hazard_ratio))).collect(),
+        survival: variant.baseline.survival(linear_predictor),
         contributions,
         notes: notes(nomogram, variant, values),
     }
@@ -326,6 +332,18 @@ mod tests {
         close(points("perineural_invasion"), 0.0);
         close(result.points.total, 100.0 + 3.2 / 3.6 * 100.0);
         close(result.points.max, (3.6 + 2.5 + 3.2 + 1.6) / 3.6 * 100.0);
+    }
+
+    /// The example above, as a Cox package: the risk is the complement of the survival at the horizon.
+    #[test]
+    fn a_cox_package_takes_its_risk_from_the_baseline() {
+        let mut cox = nomogram();
+        (cox.link, cox.horizon_months) = (Link::Cox, cox.variants[0].baseline.months[1]);
+        let known = clinical(Some(1f64.exp().powi(2)), Some(15), Some(true));
+        let result = assess(&cox, features(Some(0.5), Some(4.0)), &known).unwrap();
+        close(result.linear_predictor, 2.4);
+        close(result.probability, 1.0 - 0.5f64.powf(1.2f64.exp()));
+        close(result.survival[1].1, 1.0 - result.probability);
     }
 
     #[test]

@@ -25,6 +25,6 @@ pub use assess::{Assessment, Contribution, Note, Points, assess, format_short};
 pub use clinical::{AFP_NG_PER_ML_MAX, ClinicalKey, ClinicalValues, DISSECTED_LYMPH_NODES_MAX, clinical_from_json};
 pub use error::RiskError;
 pub use nomogram::{
-    Baseline, Group, Nomogram, Predictor, Prior, RadiomicsParameters, Source, Status, Term, Transform, Variant,
+    Baseline, Group, Link, Nomogram, Predictor, Prior, RadiomicsParameters, Source, Status, Term, Transform, Variant,
 };
 pub use write::GoldenPatient;

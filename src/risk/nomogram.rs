@@ -20,6 +20,8 @@ pub struct Nomogram {
     pub external: bool,
     /// The event that is predicted.
     pub outcome: String,
+    /// How a linear predictor becomes a probability.
+    pub link: Link,
     /// The probability is that of the event within this many months.
     pub horizon_months: u32,
     /// How the radiomic predictors have to be measured.
@@ -30,6 +32,34 @@ pub struct Nomogram {
     pub variants: Vec<Variant>,
     /// Measured figures of the fit by name.
     pub metrics: BTreeMap<String, f64>,
+}
+
+/// How a linear predictor becomes a probability.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Link {
+    /// The linear predictor is the log odds.
+    #[default]
+    Logistic,
+    /// The linear predictor is a log hazard; the probability is that of the baseline at the horizon.
+    Cox,
+}
+
+impl Link {
+    /// `logistic` or `cox`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Link::Logistic => "logistic",
+            Link::Cox => "cox",
+        }
+    }
+
+    /// `log odds` or `log hazard`.
+    pub fn unit(self) -> &'static str {
+        match self {
+            Link::Logistic => "log odds",
+            Link::Cox => "log hazard",
+        }
+    }
 }
 
 /// The PyRadiomics parameter file with which the radiomic predictors were measured.
@@ -159,14 +189,14 @@ impl Group {
     }
 }
 
-/// One logistic model, fitted for itself on one set of predictors.
+/// One model, fitted for itself on one set of predictors.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Variant {
     /// Name, such as `image` or `complete`.
     pub name: String,
     /// Whether this is the last word.
     pub status: Status,
-    /// Log odds at the training mean of every predictor, before [`Prior::shift`].
+    /// Linear predictor at the training mean of every predictor, before [`Prior::shift`].
     pub intercept: f64,
     /// The predictors and their weights.
     pub terms: Vec<Term>,
@@ -187,7 +217,7 @@ pub struct Variant {
 pub struct Term {
     /// Index into [`Nomogram::predictors`].
     pub predictor: usize,
-    /// Log odds per training standard deviation.
+    /// Change of the linear predictor per training standard deviation.
     pub coefficient: f64,
 }
 
@@ -196,13 +226,13 @@ pub struct Term {
 pub struct Prior {
     /// Share of events within the horizon in the training data.
     pub event_rate: f64,
-    /// Added to the intercept, in log odds; 0 leaves the training data's incidence.
+    /// Added to the intercept; 0 leaves the training data's incidence.
     pub shift: f64,
     /// In words, for whoever reads the result.
     pub statement: String,
 }
 
-/// Breslow baseline on the linear predictor: S(t) = survival(t) ^ exp(slope (linear predictor - center)).
+/// Baseline on the linear predictor: S(t) = survival(t) ^ exp(slope (linear predictor - center)).
 #[derive(Debug, Clone, PartialEq)]
 pub struct Baseline {
     /// Months, ascending.
@@ -213,6 +243,21 @@ pub struct Baseline {
     pub slope: f64,
     /// Linear predictor to which `survival` belongs.
     pub center: f64,
+}
+
+impl Baseline {
+    /// Probability to be free of the event up to each month, at a linear predictor.
+    pub fn survival(&self, linear_predictor: f64) -> Vec<(u32, f64)> {
+        let hazard_ratio = (self.slope * (linear_predictor - self.center)).exp();
+        self.months.iter().zip(&self.survival).map(|(month, s)| (*month, s.powf(hazard_ratio))).collect()
+    }
+
+    /// Probability of the event up to a month of the baseline, without loss of digits where it is small.
+    pub fn risk(&self, linear_predictor: f64, month: u32) -> Option<f64> {
+        let at = self.months.iter().position(|m| *m == month)?;
+        let hazard_ratio = (self.slope * (linear_predictor - self.center)).exp();
+        Some(-(self.survival[at].ln() * hazard_ratio).exp_m1())
+    }
 }
 
 impl Variant {

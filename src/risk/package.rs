@@ -47,6 +47,8 @@ struct Manifest {
     #[serde(default)]
     external: bool,
     outcome: String,
+    #[serde(default)]
+    link: LinkEntry,
     horizon_months: u32,
     files: BTreeMap<String, String>,
     radiomics: RadiomicsEntry,
@@ -80,6 +82,15 @@ struct PredictorEntry {
     transform: TransformEntry,
     center: f64,
     scale: f64,
+}
+
+/// Packages from before Cox models have no link: they are logistic.
+#[derive(Default, Clone, Copy, PartialEq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum LinkEntry {
+    #[default]
+    Logistic,
+    Cox,
 }
 
 #[derive(Deserialize)]
@@ -215,6 +226,15 @@ impl Manifest {
             self.variants.into_iter().map(|v| v.into_variant(&predictors)).collect::<Result<_, _>>()?;
         let names: BTreeSet<&str> = variants.iter().map(|v| v.name.as_str()).collect();
         require(!variants.is_empty() && names.len() == variants.len(), || "variants need names of their own".into())?;
+        let link = match self.link {
+            LinkEntry::Logistic => Link::Logistic,
+            LinkEntry::Cox => Link::Cox,
+        };
+        for variant in variants.iter().filter(|_| link == Link::Cox) {
+            require(variant.baseline.months.contains(&self.horizon_months), || {
+                format!("variant {}: a Cox package needs its baseline at horizon_months", variant.name)
+            })?;
+        }
         let RadiomicsEntry { parameters: yaml, sha256 } = self.radiomics;
         require(sha256 == sha256_hex(yaml.as_bytes()), || {
             "the radiomics parameters have another sha256 than stated".into()
@@ -227,6 +247,7 @@ impl Manifest {
             cohort: self.cohort,
             external: self.external,
             outcome: self.outcome,
+            link,
             horizon_months: self.horizon_months,
             radiomics: RadiomicsParameters { yaml, sha256 },
             predictors,

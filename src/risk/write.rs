@@ -67,6 +67,9 @@ impl Nomogram {
         ] {
             line(format_args!("{key} = {}", quoted(value)));
         }
+        if self.link != Link::Logistic {
+            line(format_args!("link = {}", quoted(self.link.name())));
+        }
         line(format_args!("horizon_months = {}", self.horizon_months));
         if self.external {
             line(format_args!("external = true"));
@@ -169,6 +172,7 @@ mod tests {
         let mut original = nomogram();
         original.cohort = "quotes \" and \\ and\na line, seal = \"x\"".into();
         original.predictors[0].transform = Transform::Cut(0.3);
+        (original.link, original.horizon_months) = (Link::Cox, original.variants[0].baseline.months[0]);
         let features = BTreeMap::from([
             ("liver".to_owned(), BTreeMap::from([("original_glcm_Idm".to_owned(), 4.1)])),
             ("colorectal_tumor".to_owned(), BTreeMap::from([("original_glcm_Idm".to_owned(), 0.37)])),
@@ -195,6 +199,10 @@ mod tests {
         let read = Nomogram::from_files(&files).unwrap();
         original.manifest_sha256 = read.manifest_sha256.clone();
         assert_eq!(read, original);
+        original.horizon_months = 59;
+        let error = original.to_files(&golden).unwrap_err().to_string();
+        assert!(error.contains("horizon_months"), "{error}");
+        original.link = Link::Logistic;
         assert!(original.to_files(&golden[..2]).is_err(), "a variant without a golden vector passed");
     }
 }

@@ -79,7 +79,7 @@ pub struct ContributionResult {
     pub value: String,
     /// Nomogram points (0 to 100 for the strongest predictor's range).
     pub points: f64,
-    /// SHAP value on the log-odds scale: coefficient times distance from the training mean.
+    /// SHAP value on the scale of the linear predictor: coefficient times distance from the training mean.
     pub shap: f64,
 }
 
@@ -88,7 +88,7 @@ pub struct ContributionResult {
 pub struct AssessmentResult {
     /// Probability of metachronous liver metastasis, 0 to 1.
     pub probability: f64,
-    /// Log odds.
+    /// Log odds, or the log hazard of a Cox package.
     pub linear_predictor: f64,
     /// Total nomogram points.
     pub points: f64,

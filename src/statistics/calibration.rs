@@ -4,8 +4,10 @@
 //! the event happened; `probabilities`: predicted, one for each row.
 
 mod lowess;
+mod survival;
 
 pub use lowess::lowess;
+pub use survival::{SurvivalCurve, SurvivalGroup, complementary_log_log, survival_groups};
 
 use super::StatisticsError;
 use super::distributions::{chi_squared_upper_tail, normal_two_sided};
@@ -246,13 +248,17 @@ const SPAN: f64 = 2.0 / 3.0;
 pub fn curve_distances(outcome: &[bool], probabilities: &[f64]) -> Result<CurveDistances, StatisticsError> {
     let curve = flexible_curve(outcome, probabilities, probabilities)?;
     let distances: Vec<f64> = curve.iter().zip(probabilities).map(|(c, p)| c.map_or(0.0, |c| (c - p).abs())).collect();
+    Ok(distances_of(distances))
+}
+
+fn distances_of(distances: Vec<f64>) -> CurveDistances {
     let ordered = sorted(&distances);
-    Ok(CurveDistances {
+    CurveDistances {
         ici: mean(&distances),
         e50: quantile(&ordered, 0.5),
         e90: quantile(&ordered, 0.9),
         emax: quantile(&ordered, 1.0),
-    })
+    }
 }
 
 /// Linear interpolation over ascending `x` (R's `approx` with `ties = mean`).

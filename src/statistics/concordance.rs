@@ -4,6 +4,7 @@
 //! to a censoring, which counts as the longer. A pair is concordant if the shorter time goes with the larger `risk`.
 
 use super::StatisticsError;
+use super::distributions::normal_two_sided;
 use super::kaplan_meier::{ascending, check, check_events, check_finite, check_length, strata_rows, tied_times};
 use super::time_dependent::Censoring;
 
@@ -57,6 +58,44 @@ pub fn concordance(
     weight: PairWeight,
     risk_tolerance: f64,
 ) -> Result<Concordance, StatisticsError> {
+    Ok(pairs(time, event, risk, strata, weight, risk_tolerance)?.summary()?.0)
+}
+
+/// How much better one prediction orders the same patients than another.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Difference {
+    /// C of the first less C of the second.
+    pub difference: f64,
+    /// By the infinitesimal jackknife of both.
+    pub standard_error: f64,
+    /// Difference over its standard error.
+    pub z: f64,
+    /// Two-sided.
+    pub p: f64,
+}
+
+/// Harrell's C of two risks in the same patients, as the contrast of R's `concordance(fit1, fit2)`. Risks that order all
+/// patients alike are an error: their difference is 0 without any error.
+pub fn paired_difference(time: &[f64], event: &[u8], risks: [&[f64]; 2]) -> Result<Difference, StatisticsError> {
+    let of = |risk| pairs(time, event, risk, None, PairWeight::Equal, 0.0)?.summary();
+    let ((first, by_first), (second, by_second)) = (of(risks[0])?, of(risks[1])?);
+    let squares = by_first.iter().zip(&by_second).map(|(a, b)| (a - b) * (a - b));
+    let (difference, standard_error) = (first.c - second.c, squares.sum::<f64>().sqrt());
+    if standard_error == 0.0 {
+        return Err(StatisticsError::Degenerate { what: "both risks order the patients alike".into() });
+    }
+    let z = difference / standard_error;
+    Ok(Difference { difference, standard_error, z, p: normal_two_sided(z) })
+}
+
+fn pairs(
+    time: &[f64],
+    event: &[u8],
+    risk: &[f64],
+    strata: Option<&[usize]>,
+    weight: PairWeight,
+    risk_tolerance: f64,
+) -> Result<Pairs, StatisticsError> {
     check(time, event, 1)?;
     check_length("risks", risk.len(), time.len())?;
     check_finite("risk", risk)?;
@@ -82,7 +121,7 @@ pub fn concordance(
         let ranks = Ranks::new(&risk, risk_tolerance.max(0.0));
         pairs.add_stratum(&rows, &time, &event, &ranks, &weights);
     }
-    pairs.summary()
+    Ok(pairs)
 }
 
 /// 1 / G(t-)^2 for each patient; events come before censorings at the same time.
@@ -223,24 +262,26 @@ impl Pairs {
         }
     }
 
-    fn summary(&self) -> Result<Concordance, StatisticsError> {
+    /// Concordance, and how it moves when the weight of each patient does.
+    fn summary(&self) -> Result<(Concordance, Vec<f64>), StatisticsError> {
         let [concordant, discordant, tied_risk, tied_time, tied_both, tied_with_censored] = self.counts;
         let comparable = concordant + discordant + tied_risk;
         if comparable <= 0.0 {
             return Err(StatisticsError::Degenerate { what: "no two patients can be compared".into() });
         }
         let somers_d = (concordant - discordant) / comparable;
-        // How the ratio moves when the weight of one patient does.
-        let influence = self.of_patient.iter().map(|[c, d, t]| (c - d - (c + d + t) * somers_d) / (2.0 * comparable));
-        Ok(Concordance {
+        let influence = |[c, d, t]: &[f64; 3]| (c - d - (c + d + t) * somers_d) / (2.0 * comparable);
+        let influence: Vec<f64> = self.of_patient.iter().map(influence).collect();
+        let concordance = Concordance {
             c: (somers_d + 1.0) / 2.0,
-            standard_error: influence.map(|i| i * i).sum::<f64>().sqrt(),
+            standard_error: influence.iter().map(|i| i * i).sum::<f64>().sqrt(),
             concordant,
             discordant,
             tied_risk,
             tied_time,
             tied_both,
             tied_with_censored,
-        })
+        };
+        Ok((concordance, influence))
     }
 }

@@ -4,9 +4,13 @@
 //! `x` has shape (patients, predictors); `time` and `event` are as in [`super::kaplan_meier`]. Patients are compared
 //! within strata only, numbered as the caller likes; without strata all are in stratum 0.
 
+mod firth;
 mod proportionality;
+mod stepwise;
 
+pub use firth::firth;
 pub use proportionality::{Proportionality, TimeScale, proportionality};
+pub use stepwise::step;
 
 use super::StatisticsError;
 use super::distributions::{chi_squared_upper_tail, normal_quantile, normal_two_sided};
@@ -39,7 +43,10 @@ pub struct Test {
 
 impl Test {
     pub(super) fn new(chi_squared: f64, degrees_of_freedom: usize) -> Test {
-        Test { chi_squared, degrees_of_freedom, p: chi_squared_upper_tail(chi_squared, degrees_of_freedom as f64) }
+        // A model without predictors differs from none in nothing.
+        let p =
+            if degrees_of_freedom == 0 { 1.0 } else { chi_squared_upper_tail(chi_squared, degrees_of_freedom as f64) };
+        Test { chi_squared, degrees_of_freedom, p }
     }
 }
 
@@ -122,27 +129,8 @@ pub fn cox(
     let score = null.score.dot(&Cholesky::new(null.information.view())?.solve(null.score.view()));
     let null_log_likelihood = null.log_likelihood;
     let (scaled, at) = maximize("the Cox model", &data.x, null, |beta| data.derivatives(beta))?;
-    let inverse = Cholesky::new(at.information.view())?.inverse();
-    let wald = scaled.dot(&at.information.dot(&scaled));
-    let coefficients = &scaled / &scale;
-    let covariance = Array2::from_shape_fn((p, p), |(i, j)| inverse[[i, j]] / (scale[i] * scale[j]));
-
-    data.x = &x - &means;
-    let linear_predictors = data.x.dot(&coefficients).to_vec();
-    let (baselines, martingale_residuals) = data.baselines(&linear_predictors, strata);
-    Ok(Cox {
-        coefficients,
-        covariance,
-        log_likelihood: [null_log_likelihood, at.log_likelihood],
-        likelihood_ratio: Test::new(2.0 * (at.log_likelihood - null_log_likelihood), p),
-        wald: Test::new(wald, p),
-        score: Test::new(score, p),
-        means,
-        linear_predictors,
-        martingale_residuals,
-        baselines,
-        ties,
-    })
+    let likelihoods = [null_log_likelihood, at.log_likelihood];
+    data.finish(x, strata, [means, scale, scaled], &at.information, likelihoods, score)
 }
 
 impl Cox {
@@ -165,6 +153,14 @@ impl Cox {
     pub fn confidence_limits(&self, level: f64) -> Vec<(f64, f64)> {
         let z = normal_quantile(0.5 + level / 2.0);
         self.coefficients.iter().zip(self.standard_errors()).map(|(b, se)| (b - z * se, b + z * se)).collect()
+    }
+
+    /// Variance inflation of each column, from the correlations of the estimates (rms `vif`).
+    pub fn variance_inflation(&self) -> Result<Vec<f64>, StatisticsError> {
+        let sd = self.standard_errors();
+        let correlation =
+            Array2::from_shape_fn(self.covariance.dim(), |(i, j)| self.covariance[[i, j]] / (sd[i] * sd[j]));
+        Ok(Cholesky::new(correlation.view())?.inverse().diag().to_vec())
     }
 
     /// Linear predictor of a new patient, centered at `means`.
@@ -380,6 +376,37 @@ impl Data<'_> {
         let mut strata = strata_rows(strata, time.len());
         strata.iter_mut().for_each(|rows| rows.sort_by(|&a, &b| time[b].total_cmp(&time[a])));
         Ok(Data { x: x.to_owned(), time, event, strata, ties })
+    }
+
+    /// The model of coefficients `scaled` for columns that were divided by `scale`, with the information there.
+    fn finish(
+        mut self,
+        x: ArrayView2<f64>,
+        strata: Option<&[usize]>,
+        [means, scale, scaled]: [Array1<f64>; 3],
+        information: &Array2<f64>,
+        log_likelihood: [f64; 2],
+        score: f64,
+    ) -> Result<Cox, StatisticsError> {
+        let p = x.ncols();
+        let inverse = Cholesky::new(information.view())?.inverse();
+        let coefficients = &scaled / &scale;
+        self.x = &x - &means;
+        let linear_predictors = self.x.dot(&coefficients).to_vec();
+        let (baselines, martingale_residuals) = self.baselines(&linear_predictors, strata);
+        Ok(Cox {
+            coefficients,
+            covariance: Array2::from_shape_fn((p, p), |(i, j)| inverse[[i, j]] / (scale[i] * scale[j])),
+            log_likelihood,
+            likelihood_ratio: Test::new(2.0 * (log_likelihood[1] - log_likelihood[0]), p),
+            wald: Test::new(scaled.dot(&information.dot(&scaled)), p),
+            score: Test::new(score, p),
+            means,
+            linear_predictors,
+            martingale_residuals,
+            baselines,
+            ties: self.ties,
+        })
     }
 
     /// Goes through the event times of each stratum, latest first, with sums over the patients at risk.

@@ -54,6 +54,11 @@ impl Cholesky {
         x
     }
 
+    /// ln det `a`.
+    pub fn log_determinant(&self) -> f64 {
+        2.0 * self.lower.diag().iter().map(|v| v.ln()).sum::<f64>()
+    }
+
     /// The inverse of `a`.
     pub fn inverse(&self) -> Array2<f64> {
         let n = self.lower.nrows();

@@ -10,7 +10,7 @@
 mod profile;
 mod stepwise;
 
-pub use stepwise::{Change, Direction, Dropped, Selection, drop1, step};
+pub use stepwise::{Dropped, drop1, step};
 
 use super::StatisticsError;
 use super::distributions::{normal_quantile, normal_two_sided};

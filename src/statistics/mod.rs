@@ -26,6 +26,8 @@ pub mod reliability;
 pub mod roc;
 mod sample;
 pub mod selection;
+pub mod spline;
+pub mod stepwise;
 pub mod time_dependent;
 
 pub use error::StatisticsError;

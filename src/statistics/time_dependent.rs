@@ -5,7 +5,7 @@
 
 use super::StatisticsError;
 use super::kaplan_meier::{Band, ascending, check, check_finite, check_length, kaplan_meier};
-use ndarray::{ArrayView1, ArrayView2};
+use ndarray::{ArrayView1, ArrayView2, Axis};
 
 /// Risks closer than this are tied, as in scikit-survival.
 const TIED: f64 = 1e-8;
@@ -95,21 +95,67 @@ pub fn dynamic_auc(
 
 /// Area under the curve of weighted patients with an event by `t` against those beyond `t`.
 fn auc_at(t: f64, time: &[f64], event: &[u8], risk: ArrayView1<f64>, weights: &[f64]) -> Result<f64, StatisticsError> {
+    let curve = curve_at(t, time, event, risk, weights)?;
+    let strips = curve.windows(2).map(|w| {
+        let [before, after] = [&w[0], &w[1]];
+        (before.specificity - after.specificity) * (before.sensitivity + after.sensitivity) / 2.0
+    });
+    Ok(strips.sum())
+}
+
+/// A point of a cumulative/dynamic ROC curve.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct RocPoint {
+    /// Patients with this risk or more are called positive.
+    pub threshold: f64,
+    /// Share of those with an event by the time who are called, weighted for censoring.
+    pub sensitivity: f64,
+    /// Share of those beyond the time who are not called.
+    pub specificity: f64,
+}
+
+/// ROC curve of the events up to `t` against the patients beyond `t`, from a threshold of infinity (nobody called) downward; the
+/// area below it is [`dynamic_auc`].
+pub fn dynamic_roc(
+    censoring: &Censoring,
+    time: &[f64],
+    event: &[u8],
+    risk: &[f64],
+    t: f64,
+) -> Result<Vec<RocPoint>, StatisticsError> {
+    let risk = ArrayView1::from(risk);
+    check_scored(time, event, risk.insert_axis(Axis(1)), &[t])?;
+    let of = |(&time, &e): (&f64, &u8)| if e == 1 && time <= t { censoring.weight(time) } else { Ok(0.0) };
+    let weights: Vec<f64> = time.iter().zip(event).map(of).collect::<Result<_, _>>()?;
+    curve_at(t, time, event, risk, &weights)
+}
+
+fn curve_at(
+    t: f64,
+    time: &[f64],
+    event: &[u8],
+    risk: ArrayView1<f64>,
+    weights: &[f64],
+) -> Result<Vec<RocPoint>, StatisticsError> {
     let mut order: Vec<usize> = (0..time.len()).collect();
     order.sort_by(|&a, &b| risk[b].total_cmp(&risk[a]));
-    let (mut cases, mut controls, mut area) = (0.0, 0.0, 0.0);
+    let (mut cases, mut controls) = (0.0, 0.0);
+    let mut counts = vec![(f64::INFINITY, 0.0, 0.0)];
     for block in order.chunk_by(|&a, &b| risk[a] - risk[b] <= TIED) {
         let by_t = block.iter().filter(|&&i| time[i] <= t && event[i] == 1);
-        let new_cases: f64 = by_t.map(|&i| weights[i]).sum();
-        let new_controls = block.iter().filter(|&&i| time[i] > t).count() as f64;
-        area += new_controls * (cases + new_cases / 2.0);
-        cases += new_cases;
-        controls += new_controls;
+        cases += by_t.map(|&i| weights[i]).sum::<f64>();
+        controls += block.iter().filter(|&&i| time[i] > t).count() as f64;
+        counts.push((risk[block[block.len() - 1]], cases, controls));
     }
     if cases == 0.0 || controls == 0.0 {
         return Err(StatisticsError::Degenerate { what: format!("no patient had the event by time {t}, or all did") });
     }
-    Ok(area / (cases * controls))
+    let point = |(threshold, above, below): (f64, f64, f64)| RocPoint {
+        threshold,
+        sensitivity: above / cases,
+        specificity: 1.0 - below / controls,
+    };
+    Ok(counts.into_iter().map(point).collect())
 }
 
 /// Brier score at each of `times` (`brier_score`, after Graf et al. 1999). `survival`: predicted probability of no

@@ -1,6 +1,9 @@
 //! The statistics against R and Python (../shared/data/stats), case by case.
 
+mod hazards;
+mod live_r;
 mod penalized;
+pub mod r;
 mod regression;
 mod survival;
 mod validation;

@@ -3,7 +3,8 @@
 use super::{all_close, close, columns, expected, list, numbers};
 use crate::common::reference;
 use metwatch::statistics::StatisticsError;
-use metwatch::statistics::logistic::{self, Change, Direction, Logistic, Options};
+use metwatch::statistics::logistic::{self, Logistic, Options};
+use metwatch::statistics::stepwise::{Change, Direction};
 use ndarray::{Array2, Axis};
 use serde_json::Value as Json;
 

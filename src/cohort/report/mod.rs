@@ -31,7 +31,12 @@ pub fn report_html(fitted: &Fitted) -> String {
     equation(&mut page, fitted);
     discrimination(&mut page, fitted);
     page.section("Calibration");
-    page.text("A slope below 1 means predictions that are too extreme, above 1 too timid; calibration in the large is the shift of all risks on the log odds scale. ICI, E50 and E90 are mean, median and 90th percentile of the distance between the smooth curve and the diagonal.");
+    match fitted.scale().month() {
+        Some(month) => {
+            page.text(&format!("The risk is that of an event up to {month} months. Observed is 1 - Kaplan-Meier, so that patients who leave before count until they leave. A slope below 1 means predictions that are too extreme, above 1 too timid. ICI, E50 and E90 are mean, median and 90th percentile of the distance between the smooth curve and the diagonal; the Brier score is weighted for censoring by the training patients, scaled by that of the Kaplan-Meier estimate."));
+        }
+        None => page.text("A slope below 1 means predictions that are too extreme, above 1 too timid; calibration in the large is the shift of all risks on the log odds scale. ICI, E50 and E90 are mean, median and 90th percentile of the distance between the smooth curve and the diagonal."),
+    }
     calibration_table(&mut page, "Calibration of all models.", &r.performance);
     page.pair(&fitted.calibration_figures());
     other_way(&mut page, fitted);
@@ -42,7 +47,7 @@ pub fn report_html(fitted: &Fitted) -> String {
     subgroups(&mut page, fitted);
     optimism(&mut page, fitted);
     page.section("Explanation");
-    page.text("The models are linear in the log odds, so SHAP values are exact: coefficient times distance from the training mean. They say what moved a prediction, not what causes the event.");
+    page.text(&format!("The models are linear in the {}, so SHAP values are exact: coefficient times distance from the training mean. They say what moved a prediction, not what causes the event.", fitted.scale().unit()));
     fitted.shap_figures().iter().for_each(|f| page.figure(f));
     appendix(&mut page, fitted);
     wrap(fitted, page)
@@ -56,8 +61,11 @@ fn wrap(fitted: &Fitted, page: Page) -> String {
     } else {
         "combined model on out-of-fold rad-scores"
     };
-    let subtitle =
-        format!("Development and validation report · outcome: {} · {mode} · metwatch {}", r.outcome, r.version);
+    let family = if fitted.scale().month().is_some() { "Cox models" } else { "logistic models" };
+    let subtitle = format!(
+        "Development and validation report · outcome: {} · {family} · {mode} · metwatch {}",
+        r.outcome, r.version
+    );
     document(&r.title, &subtitle, r.simulated, &format!("{}\n{}", facts(r), warnings(r)), page)
 }
 
@@ -87,6 +95,10 @@ fn main_model(r: &Results) -> &str {
     r.models.last().map_or("", |m| m.name.as_str())
 }
 
+fn measure(p: &Performance) -> &'static str {
+    if p.survival_calibration.is_some() || p.auc.is_none() { "C-index" } else { "AUC" }
+}
+
 fn main_performance(r: &Results) -> impl Iterator<Item = &Performance> {
     r.performance.iter().filter(|p| p.model == main_model(r))
 }
@@ -99,19 +111,23 @@ fn facts(r: &Results) -> String {
         (format!("{events} ({:.0} %)", 100.0 * events as f64 / n.max(1) as f64), "with the event".into()),
     ];
     for p in main_performance(r) {
-        if let Some([auc, low, high]) = p.auc {
-            cells.push((format!("{auc:.3}"), format!("AUC, {} model, {} ({low:.3}–{high:.3})", p.model, p.part)));
+        if let Some([found, low, high]) = p.discrimination() {
+            let measure = measure(p);
+            cells.push((
+                format!("{found:.3}"),
+                format!("{measure}, {} model, {} ({low:.3}–{high:.3})", p.model, p.part),
+            ));
         }
     }
     if let Some(o) = r.bootstrap.as_ref().and_then(|b| b.models.iter().find(|m| m.model == main_model(r))) {
         cells.push((
-            format!("{:.3}", o.apparent_auc - o.auc_optimism),
-            "training AUC less the optimism of the whole procedure".into(),
+            format!("{:.3}", o.apparent - o.optimism),
+            format!("training {} less the optimism of the whole procedure", o.measure),
         ));
     }
     for p in main_performance(r).skip(1) {
-        if let Some(c) = &p.calibration {
-            cells.push((format!("{:.2}", c.slope), format!("calibration slope, {}", p.part)));
+        if let Some(slope) = p.slope() {
+            cells.push((format!("{slope:.2}"), format!("calibration slope, {}", p.part)));
         }
     }
     if let Some(s) = &r.sample_size {
@@ -150,22 +166,28 @@ fn summary(page: &mut Page, fitted: &Fitted) {
         text += &format!("Clinical values selected: {}. ", labels.join(", "));
     }
     for p in main_performance(r) {
-        if let Some([auc, low, high]) = p.auc {
-            text +=
-                &format!("In {} the {} model had an AUC of {auc:.3} (95 % CI {low:.3} to {high:.3})", p.part, p.model);
-            if let Some([c, _]) = p.c_index {
+        if let Some([found, low, high]) = p.discrimination() {
+            let article = if p.auc.is_some() { "an" } else { "a" };
+            text += &format!(
+                "In {} the {} model had {article} {} of {found:.3} (95 % CI {low:.3} to {high:.3})",
+                p.part,
+                p.model,
+                measure(p)
+            );
+            if let (Some(_), Some([c, _])) = (p.auc, p.c_index) {
                 text += &format!(", a C-index of {c:.3}");
             }
-            if let Some(c) = &p.calibration {
-                text += &format!(", a calibration slope of {:.2} and a Brier score of {:.3}", c.slope, c.brier);
+            if let (Some(slope), Some(brier)) = (p.slope(), p.brier()) {
+                let at = p.survival_calibration.as_ref().map(|c| format!(" at {} months", c.month)).unwrap_or_default();
+                text += &format!(", a calibration slope of {slope:.2} and a Brier score of {brier:.3}{at}");
             }
             text += ". ";
         }
     }
     if let Some(b) = r.bootstrap.as_ref().and_then(|b| Some((b, b.models.iter().find(|m| m.model == main_model(r))?))) {
         text += &format!(
-            "Repeating the whole procedure on {} bootstrap samples showed an optimism of {:.3} in the training AUC. ",
-            b.0.replicates, b.1.auc_optimism
+            "Repeating the whole procedure on {} bootstrap samples showed an optimism of {:.3} in the training {}. ",
+            b.0.replicates, b.1.optimism, b.1.measure
         );
     }
     page.text(&text);

@@ -7,6 +7,7 @@ use crate::cohort::figures::two;
 use crate::cohort::fit::Fitted;
 use crate::cohort::models::Model;
 use crate::cohort::results::RadTerm;
+use crate::cohort::scale::Scale;
 
 pub(super) fn rad_score(page: &mut Page, fitted: &Fitted) {
     let r = &fitted.results;
@@ -42,24 +43,32 @@ pub(super) fn models(page: &mut Page, fitted: &Fitted) {
             .univariable
             .iter()
             .map(|u| {
-                let ratio = if u.odds_ratios.len() == 1 {
-                    ratio(u.odds_ratios[0])
-                } else {
-                    format!("{} columns", u.odds_ratios.len())
+                let ratio = match u.ratios() {
+                    [one] => ratio(*one),
+                    several => format!("{} columns", several.len()),
                 };
                 let fate = if r.clinical_selection.kept.contains(&u.term) {
                     "selected"
                 } else if u.passed {
-                    "dropped by AIC"
+                    "left out by AIC"
                 } else {
                     "dropped by p"
                 };
                 vec![u.label.clone(), ratio, p_number(u.p), fate.into()]
             })
             .collect();
-        page.table("Each clinical candidate alone.", &["Value", "Odds ratio (95 % CI)", "p", ""], &rows, "");
+        page.table(
+            "Each clinical candidate alone.",
+            &["Value", &format!("{} (95 % CI)", fitted.scale().ratio()), "p", ""],
+            &rows,
+            "",
+        );
     }
     for model in &r.models {
+        if fitted.scale() != Scale::Odds {
+            cox_table(page, fitted, model);
+            continue;
+        }
         let rows: Vec<Vec<String>> = (0..model.names.len())
             .map(|i| {
                 let vif = if i == 0 { None } else { model.variance_inflation.as_ref().and_then(|v| v.get(i - 1)) };
@@ -98,20 +107,52 @@ pub(super) fn models(page: &mut Page, fitted: &Fitted) {
     }
 }
 
+fn cox_table(page: &mut Page, fitted: &Fitted, model: &Model) {
+    let rows: Vec<Vec<String>> = (0..model.names.len())
+        .map(|i| {
+            vec![
+                fitted.column_label(&model.names[i]),
+                format!("{:.4}", model.coefficients[i]),
+                format!("{:.4}", model.standard_errors[i]),
+                ratio(model.ratios()[i]),
+                p_number(model.p[i]),
+                model.variance_inflation.as_ref().map_or("–".into(), |v| format!("{:.2}", v[i])),
+            ]
+        })
+        .collect();
+    let firth = if model.firth { " Firth's penalty, as the likelihood had no maximum." } else { "" };
+    let ph = model.cox.as_ref().and_then(|c| c.proportionality_p);
+    let ph = ph.map(|p| format!(" Test of proportional hazards: {}.", p_text(p))).unwrap_or_default();
+    page.table(
+        &format!("The {} model (Cox, Efron's ties), AIC {:.1}.{firth}{ph}", model.name, model.aic),
+        &["", "Log hazard", "SE", "Hazard ratio (95 % CI)", "p", "VIF"],
+        &rows,
+        "",
+    );
+}
+
 pub(super) fn equation(page: &mut Page, fitted: &Fitted) {
     let r = &fitted.results;
     let Some(model) = r.models.last() else { return };
     page.section("Equation and nomogram");
-    page.text("Risk = 1 / (1 + exp(-L)), with the linear predictor");
-    page.body.push_str(&format!("<div class=\"formula\">L = {}</div>\n", escape(&formula(fitted, model))));
+    match model.scale.month() {
+        Some(month) => page.text(&format!("Risk of an event up to {month} months = 1 - S({month}); the probability to be free of it up to month t is S(t) = S0(t) to the power of exp(L), with the linear predictor")),
+        None => page.text("Risk = 1 / (1 + exp(-L)), with the linear predictor"),
+    }
+    let baseline = model.cox.as_ref().filter(|_| model.scale != Scale::Odds).map(|c| &c.baseline_survival);
+    let baseline = baseline.map(|s| s.iter().map(|(m, s)| format!("S0({m} months) = {s:.5}")).collect::<Vec<_>>());
+    let baseline = baseline.map(|s| format!("<br>{}", escape(&s.join(", ")))).unwrap_or_default();
+    page.body.push_str(&format!("<div class=\"formula\">L = {}{baseline}</div>\n", escape(&formula(fitted, model))));
     if let Some(p) = &r.prior {
         page.text(&format!(
-            "Where {:.0} % of patients have the event, add {:+.4} to L.",
+            "Where {:.0} % of patients have the event{}, add {:+.4} to L.",
             100.0 * p.local_incidence,
+            model.scale.until(),
             p.shift
         ));
     }
-    if let Some(cox) = model.cox.as_ref().filter(|c| !c.baseline_survival.is_empty()) {
+    let twin = model.cox.as_ref().filter(|_| model.scale == Scale::Odds);
+    if let Some(cox) = twin.filter(|c| !c.baseline_survival.is_empty()) {
         let s: Vec<String> = cox.baseline_survival.iter().map(|(m, s)| format!("S0({m} months) = {s:.5}")).collect();
         let h: Vec<String> = cox
             .names
@@ -135,8 +176,8 @@ pub(super) fn equation(page: &mut Page, fitted: &Fitted) {
 }
 
 fn formula(fitted: &Fitted, model: &Model) -> String {
-    let mut text = format!("{:.5}", model.coefficients[0]);
-    for (name, b) in model.names.iter().zip(&model.coefficients).skip(1) {
+    let mut text = format!("{:.5}", model.constant);
+    for (name, b) in model.columns().iter().zip(model.slopes()) {
         let label = fitted.column_label(name);
         let unit =
             fitted.cohort.terms.iter().find(|t| t.columns().contains(name)).map_or("", |t| t.candidate.unit.as_str());

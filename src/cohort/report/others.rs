@@ -5,6 +5,7 @@ use super::performance::calibration_table;
 use super::six;
 use crate::cohort::figures::{self, Figure};
 use crate::cohort::validate::{self, Scored};
+use crate::cohort::validate_survival;
 use crate::cohort::{Evaluation, Reliability, plot};
 
 /// The report of an external evaluation.
@@ -36,6 +37,9 @@ pub fn evaluation_html(evaluation: &Evaluation, scored: &Scored) -> String {
     }
     page.section("Performance");
     let p = std::slice::from_ref(&evaluation.performance);
+    if let (None, Some([c, low, high])) = (evaluation.performance.auc, evaluation.performance.discrimination()) {
+        page.text(&format!("Harrell's C {c:.3} (95 % CI {low:.3} to {high:.3})."));
+    }
     if let Some([auc, low, high]) = evaluation.performance.auc {
         let c = evaluation
             .performance
@@ -45,17 +49,23 @@ pub fn evaluation_html(evaluation: &Evaluation, scored: &Scored) -> String {
         page.text(&format!("AUC {auc:.3} (95 % CI {low:.3} to {high:.3}){c}."));
     }
     calibration_table(&mut page, "Calibration of the package as it is.", p);
-    if let Ok(points) = validate::roc_points(scored) {
+    let points = match scored.scale.month() {
+        Some(month) => validate_survival::roc(scored, month, None)
+            .map(|curve| curve.iter().map(|p| [1.0 - p.specificity, p.sensitivity]).collect()),
+        None => validate::roc_points(scored),
+    };
+    if let Ok(points) = points {
         let series = [plot::Series { name: "package".into(), points }];
-        let roc = Figure { drawing: plot::roc(&series), caption: "ROC curve.".into() };
+        let at = scored.scale.month().map(|m| format!(" at {m} months")).unwrap_or_default();
+        let roc = Figure { drawing: plot::roc(&series), caption: format!("ROC curve{at}.") };
         let calibration = Figure { drawing: figures::calibration_plot(scored), caption: "Calibration.".into() };
         page.pair(&[roc, calibration]);
     }
     page.section("Recalibration, offered and not applied");
     match &evaluation.recalibration {
         Some(r) => page.text(&format!(
-            "A new intercept alone would shift the log odds by {:+.4}. Intercept and slope together would be {:+.4} and {:.4} (SE {:.4} and {:.4}): L' = {:+.4} + {:.4} L. Whoever applies one makes a new package with a new version.",
-            r.shift, r.intercept, r.slope, r.standard_errors[0], r.standard_errors[1], r.intercept, r.slope
+            "L is the risk on the scale {}. A new intercept alone would shift it by {:+.4}. Intercept and slope together would be {:+.4} and {:.4} (SE {:.4} and {:.4}): L' = {:+.4} + {:.4} L. Whoever applies one makes a new package with a new version.",
+            r.scale, r.shift, r.intercept, r.slope, r.standard_errors[0], r.standard_errors[1], r.intercept, r.slope
         )),
         None => page.text("These patients do not allow a recalibration (one class, or told apart completely)."),
     }

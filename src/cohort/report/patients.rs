@@ -4,6 +4,7 @@ use super::page::Page;
 use crate::cohort::Known;
 use crate::cohort::fit::Fitted;
 use crate::cohort::spec::{Family, Icc, Imputation, Kind, LambdaChoice};
+use crate::statistics::stepwise::Direction;
 
 pub(super) fn patients(page: &mut Page, fitted: &Fitted) {
     let r = &fitted.results;
@@ -119,11 +120,6 @@ pub(super) fn methods(page: &mut Page, fitted: &Fitted) {
             format!("Features passed these filters: {}. They were then standardized", steps.join("; "))
         };
         let family = if spec.penalized.family == Family::Cox { "proportional hazards" } else { "logistic" };
-        let cox = if spec.penalized.family == Family::Cox {
-            " The clinical, radiomic and combined models are logistic in the event; hazard ratios of the same columns stand beside the odds ratios."
-        } else {
-            ""
-        };
         let penalty = if spec.penalized.alpha == 1.0 {
             "LASSO".into()
         } else {
@@ -140,7 +136,7 @@ pub(super) fn methods(page: &mut Page, fitted: &Fitted) {
             .fold_column
             .as_ref()
             .map_or_else(|| format!("drawn with seed {}", spec.analysis.seed), |c| format!("given in the column {c}"));
-        page.text(&format!("{offered} by training mean and SD and offered to a {family} {penalty} over 100 penalties (glmnet's grid; each fold on its own grid). The penalty was that of {rule} over {folds} folds ({drawn}). The linear predictor is the rad-score.{cox}"));
+        page.text(&format!("{offered} by training mean and SD and offered to a {family} {penalty} over 100 penalties (glmnet's grid; each fold on its own grid). The penalty was that of {rule} over {folds} folds ({drawn}). The linear predictor is the rad-score."));
     }
     let candidates: Vec<Vec<String>> = spec
         .candidates
@@ -168,8 +164,12 @@ pub(super) fn methods(page: &mut Page, fitted: &Fitted) {
         })
         .collect();
     if !candidates.is_empty() {
-        let backward =
-            if spec.clinical_model.backward_aic { ", the rest reduced backward by Akaike's criterion" } else { "" };
+        let backward = match spec.clinical_model.direction() {
+            Some(Direction::Backward) => ", the rest reduced backward by Akaike's criterion",
+            Some(Direction::Forward) => ", of them chosen forward by Akaike's criterion",
+            Some(Direction::Both) => ", the rest reduced stepwise (both ways) by Akaike's criterion",
+            None => "",
+        };
         let kept = match spec.clinical_model.univariable_p_max {
             p if p < 1.0 => format!("Clinical candidates with a univariable p below {p} were kept"),
             _ => "All clinical candidates were offered, without a univariable test".into(),
@@ -182,15 +182,26 @@ pub(super) fn methods(page: &mut Page, fitted: &Fitted) {
             "left",
         );
     }
+    let cox = spec.penalized.family == Family::Cox;
+    let form = if cox { "a proportional hazards model" } else { "logistic" };
     let combined = if r.paper_mode {
-        "The combined model is logistic in the selected clinical values and the rad-score as fitted on the same patients (paper mode), which makes it look better in training than it is."
+        format!(
+            "The combined model is {form} in the selected clinical values and the rad-score as fitted on the same patients (paper mode), which makes it look better in training than it is."
+        )
     } else {
-        "The combined model is logistic in the selected clinical values and the rad-score; it was fitted on out-of-fold rad-scores (each patient's from the fit without that patient's fold) and is applied with the full rad-score."
+        format!(
+            "The combined model is {form} in the selected clinical values and the rad-score; it was fitted on out-of-fold rad-scores (each patient's from the fit without that patient's fold) and is applied with the full rad-score."
+        )
     };
     let imputation = if spec.analysis.imputation == Imputation::Median {
         "Missing values were filled with the training median or the most frequent class."
     } else {
         "Patients with a missing candidate or feature were left out."
     };
+    if cox {
+        let month = spec.risk_month();
+        page.text(&format!("{combined} {imputation} All models are Cox models with Efron's ties, centered at the training means; their risk is that of an event up to {month} months by the baseline survival. The C-index is Harrell's; models are compared by its infinitesimal jackknife; time-dependent AUC, ROC curves and Brier scores are weighted by the inverse probability of censoring; calibration is by Kaplan-Meier in groups and by a Cox model in a restricted cubic spline of ln(-ln(1 - risk)); decision curves take the Kaplan-Meier risk above each threshold; survival bands are log-log."));
+        return;
+    }
     page.text(&format!("{combined} {imputation} AUC intervals and tests are DeLong's; the C-index is Harrell's for the linear predictor against time; smooth calibration curves are lowess without robustness; survival bands are log-log; hazard ratios use Efron's ties."));
 }
