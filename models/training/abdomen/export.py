@@ -115,7 +115,7 @@ def main():
     parser.add_argument("package", type=pathlib.Path)
     parser.add_argument("--organs", required=True)
     parser.add_argument("--lesions", type=pathlib.Path, help="run folder of lesions.py: model.pt and, if measured, evaluation.json")
-    parser.add_argument("--figures", type=pathlib.Path, action="append", default=[], help="figures.json of evaluate_real.py; may be repeated")
+    parser.add_argument("--figures", type=pathlib.Path, action="append", default=[], help="figures.json of evaluate_real.py: the first is of this package, more of other weights go to the card only")
     parser.add_argument("--anatomies", default="the SPL Abdominal Atlas and the label map of TotalSegmentator's example_ct")
     parser.add_argument("--version", default="0.1.0")
     arguments = parser.parse_args()
@@ -158,10 +158,11 @@ def main():
     if arguments.lesions:
         lines += ["", "[refine]", *[f"{key} = {toml(value)}" for key, value in plan.items()]]
     metrics = {}
-    for row in figures:
+    for row in json.loads(arguments.figures[0].read_text()) if arguments.figures else []:
+        seen = "_training_anatomy" if row["role"].startswith("training") else ""
         for key in ("dice", "hd95_mm", "mean_surface_mm", "volume_error"):
             if key in row:
-                metrics[f"liver_{key}_{row['name']}"] = float(row[key])
+                metrics[f"liver_{key}_{row['name']}{seen}"] = float(row[key])
     if evaluation and evaluation["point"]:
         metrics["synthetic_lesion_recall_over_10_mm"] = evaluation["recall_over_10_mm"][0]
         metrics["synthetic_false_marks_per_liver"] = evaluation["false_marks_per_liver"]
