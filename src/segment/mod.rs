@@ -7,6 +7,7 @@
 
 mod engine;
 pub mod gate;
+mod net;
 mod network;
 mod package;
 mod postprocess;
