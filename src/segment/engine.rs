@@ -155,7 +155,7 @@ pub fn softmax(logits: &mut Array4<f32>) {
 }
 
 /// The seeded input of golden vectors: a 64-bit linear congruential generator (Knuth's MMIX), upper 31 bits, in [-1, 1).
-fn golden_input(seed: u64, n: usize) -> Vec<f32> {
+pub fn golden_input(seed: u64, n: usize) -> Vec<f32> {
     let mut state = seed;
     let next = |_| {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);

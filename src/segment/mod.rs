@@ -7,6 +7,7 @@
 
 mod engine;
 pub mod gate;
+mod int8;
 mod net;
 mod network;
 mod package;

@@ -94,9 +94,8 @@ impl Layer {
         let run = if joined { shape.kernel[2] * shape.n_in } else { shape.n_in };
         let quads = run.div_ceil(QUAD);
         let blocks = shape.n_out.div_ceil(BLOCK);
-        let grid = |n: [usize; 3]| {
-            (0..n[0]).flat_map(move |z| (0..n[1]).flat_map(move |y| (0..n[2]).map(move |x| [z, y, x])))
-        };
+        let grid =
+            |n: [usize; 3]| (0..n[0]).flat_map(move |z| (0..n[1]).flat_map(move |y| (0..n[2]).map(move |x| [z, y, x])));
         let phases: Vec<Phase> = grid(if shape.transposed { shape.stride } else { [1; 3] })
             .map(|at| {
                 // Per tap, the kernel's position there; a joined tap goes on along x.

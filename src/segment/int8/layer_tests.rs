@@ -36,9 +36,8 @@ fn case(noise: &mut Noise) -> Case {
     if transposed {
         kernel = stride;
     }
-    let pads = std::array::from_fn(|a| {
-        if transposed || (flat && a == 0) { [0, 0] } else { [noise.below(2), noise.below(2)] }
-    });
+    let pads =
+        std::array::from_fn(|a| if transposed || (flat && a == 0) { [0, 0] } else { [noise.below(2), noise.below(2)] });
     let shape = Shape {
         n_in: noise.pick(&[1, 2, 3, 4, 5, 8, 16, 19]),
         n_out: noise.pick(&[1, 3, 8, 15, 16, 17, 24, 33, 48, 50, 80]),
@@ -84,7 +83,9 @@ fn sum(case: &Case, at: [usize; 3], o: usize) -> i64 {
                         if s.transposed {
                             (at[a] % s.stride[a] == k[a]).then_some(at[a] / s.stride[a])
                         } else {
-                            (at[a] * s.stride[a] + k[a] * s.dilation[a]).checked_sub(s.pads[a][0]).filter(|p| *p < size[a])
+                            (at[a] * s.stride[a] + k[a] * s.dilation[a])
+                                .checked_sub(s.pads[a][0])
+                                .filter(|p| *p < size[a])
                         }
                     })
                     .collect();

@@ -180,9 +180,8 @@ fn plain(sums: &Sums, requantize: &Requantize, channels: usize, places: &[usize]
     for (block, weights) in sums.weights.chunks_exact(size).enumerate() {
         for (pixel, place) in sums.pixels.iter().zip(places) {
             let mut acc = [0i32; BLOCK];
-            let windows = sums.taps.iter().flat_map(|tap| {
-                sums.input[pixel + tap..][..sums.quads * QUAD].as_chunks::<QUAD>().0
-            });
+            let windows =
+                sums.taps.iter().flat_map(|tap| sums.input[pixel + tap..][..sums.quads * QUAD].as_chunks::<QUAD>().0);
             for (quad, weights) in windows.zip(weights.chunks_exact(BLOCK * QUAD)) {
                 for (sum, weights) in acc.iter_mut().zip(weights.as_chunks::<QUAD>().0) {
                     *sum += quad.iter().zip(weights).map(|(u, w)| i32::from(*u) * i32::from(*w)).sum::<i32>();

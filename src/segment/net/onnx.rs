@@ -168,6 +168,8 @@ impl Reader {
                 slope if slope <= 1.0 => Ok(Operator::LeakyRelu { slope }),
                 slope => Err(format!("LeakyRelu with slope {slope}")),
             },
+            // An empty name in the place of the smallest would move the largest there.
+            "Clip" if node.input.get(1).is_none_or(|name| !name.is_empty()) => Ok(Operator::Clip),
             "Concat" => match (attribute.int("axis", 1), self.rank) {
                 (1, _) => Ok(Operator::Concat),
                 (axis, Some(rank)) if axis + rank as i64 + 2 == 1 => Ok(Operator::Concat),
