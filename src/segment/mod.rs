@@ -8,12 +8,15 @@
 mod engine;
 pub mod gate;
 mod int8;
+mod kernels;
 mod net;
 mod network;
 mod package;
 mod postprocess;
 mod resample;
 
+pub use kernels::InstructionSet;
+pub use network::{Backend, Network};
 pub use gate::{Finding, Gate, Limits, Measures};
 pub use package::{Package, Plan};
 pub use resample::Grid;
@@ -56,8 +59,20 @@ pub enum SegmentError {
     Network {
         /// What was being done.
         action: &'static str,
-        /// tract's words.
+        /// The backend's words.
         message: String,
+    },
+    /// The own engine was asked for and does not know what the network uses.
+    #[error("the own engine cannot run this network; it does not know: {operators}")]
+    OperatorsUnknown {
+        /// By their ONNX names.
+        operators: String,
+    },
+    /// A network with quantized activations that would not be computed as it was made.
+    #[error("this quantized network cannot be run in integers; it uses: {operators}")]
+    QuantizedUnknown {
+        /// By their ONNX names.
+        operators: String,
     },
     /// The network's output does not have the shape of its input.
     #[error("the network's output does not fit its input or its labels")]
@@ -83,6 +98,8 @@ impl Explain for SegmentError {
             Self::HashMismatch { .. } => "package.hash-mismatch",
             Self::GoldenMismatch { .. } => "package.golden-mismatch",
             Self::Network { .. } => "segment.network",
+            Self::OperatorsUnknown { .. } => "segment.operators-unknown",
+            Self::QuantizedUnknown { .. } => "segment.quantized-unknown",
             Self::Shape => "segment.shape",
             Self::Volume(_) => "segment.volume",
             Self::TooLarge { .. } => "segment.too-large",
@@ -95,6 +112,11 @@ impl Explain for SegmentError {
                 "do not use this package on this machine; report it with the machine's processor"
             }
             Self::Network { .. } | Self::Shape => "use a package made for this version of metwatch",
+            Self::OperatorsUnknown { .. } => "run it on the backend tract, or leave the choice to metwatch",
+            Self::QuantizedUnknown { .. } => {
+                "export the network so that it ends in logits (softmax, sigmoid and arg max are computed here) and quantize that, \
+                 name the tensor before them as the output, or quantize an f32 package with `metwatch model quantize`"
+            }
             Self::Volume(_) => "send the series again or convert it again",
             Self::TooLarge { .. } => "check the voxel spacing in the image's header, or send the abdomen only",
         }

@@ -155,6 +155,17 @@ impl Layer {
         &self.shape
     }
 
+    /// Bytes of its packed weights.
+    pub fn memory_bytes(&self) -> usize {
+        self.phases.iter().map(|p| p.weights.len()).sum()
+    }
+
+    /// Multiply-adds per output voxel.
+    pub fn products(&self) -> usize {
+        let taps = if self.shape.transposed { 1 } else { self.shape.kernel.iter().product() };
+        taps * self.shape.n_in * self.shape.n_out
+    }
+
     /// Quantized outputs, from `input`'s channels `first_in ..` into `output`'s channels `first_out ..`.
     ///
     /// # Panics

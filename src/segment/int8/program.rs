@@ -1,10 +1,10 @@
 //! From a [`Graph`] to steps over bytes where it is quantized and over real numbers between.
 
 use super::layer::{Layer, Rescale, Shape};
-use super::voxelwise::{Finish, Form, RealWindow, Scale};
-use crate::segment::net::NetError;
-use crate::segment::net::graph::{Constant, Graph, Node, Operator, ValueId, Window};
-use ndarray::Array1;
+use super::voxelwise::{Finish, Form, Scale};
+use crate::segment::InstructionSet;
+use crate::segment::net::graph::{Constant, Graph, Node, Operator, Value, ValueId, Window};
+use crate::segment::net::{Net, NetError};
 use std::collections::BTreeMap;
 
 /// Products of one output voxel at most: 2^15 of them are below 2^30, so a sum of them and a bias cannot overflow 32 bits.
@@ -63,8 +63,8 @@ pub struct Step {
 pub enum Work {
     /// Integers.
     Convolve(Box<Layer>),
-    /// A window over real numbers: a convolution that is not quantized, pooling.
-    Window(Box<RealWindow>),
+    /// A window over real numbers, a convolution that is not quantized or pooling, by the f32 engine.
+    Real(Box<Real>),
     /// Each channel by its moments.
     Normalize {
         /// One per channel.
@@ -78,6 +78,30 @@ pub enum Work {
     Affine(Vec<[f32; 2]>),
     /// Voxel by voxel; several inputs are added.
     Copy,
+}
+
+/// One operator for the f32 engine.
+pub struct Real {
+    /// A network of nothing else.
+    pub net: Net,
+    window: Window,
+    /// ConvTranspose, with its output padding.
+    extra: Option<[usize; 3]>,
+    is_convolution: bool,
+}
+
+impl Real {
+    /// Size of the output; nothing where a window does not fit.
+    pub fn output(&self, size: [usize; 3]) -> Option<[usize; 3]> {
+        let mut found = [0; 3];
+        for a in 0..3 {
+            found[a] = match self.extra {
+                Some(extra) => self.window.spread(a, size[a], extra[a])?,
+                None => self.window.slid(a, size[a])?,
+            };
+        }
+        Some(found)
+    }
 }
 
 impl Program {
@@ -107,10 +131,7 @@ impl Program {
     /// How many convolutions run in integers, and how many in f32.
     pub fn convolutions(&self) -> [usize; 2] {
         let count = |of: fn(&Work) -> bool| self.steps.iter().filter(|s| of(&s.work)).count();
-        [
-            count(|w| matches!(w, Work::Convolve(_))),
-            count(|w| matches!(w, Work::Window(w) if matches!(**w, RealWindow::Convolve { .. }))),
-        ]
+        [count(|w| matches!(w, Work::Convolve(_))), count(|w| matches!(w, Work::Real(real) if real.is_convolution))]
     }
 }
 
@@ -218,11 +239,7 @@ impl Builder<'_> {
                 let plain = *extra == [0; 3]
                     && (window.pad_low, window.pad_high, window.dilation) == ([0; 3], [0; 3], [1; 3])
                     && window.kernel == window.stride;
-                if plain {
-                    self.convolution(node, window, true)
-                } else {
-                    self.real_convolution(node, window, Some(*extra))
-                }
+                if plain { self.convolution(node, window, true) } else { self.real(node, window, Some(*extra)) }
             }
             Operator::InstanceNormalization { epsilon } => {
                 let from = self.find(node.inputs[0])?;
@@ -259,18 +276,9 @@ impl Builder<'_> {
                 }
                 self.step(node, from, channels, Work::Copy)
             }
-            Operator::MaxPool(window) => self.pool(node, RealWindow::Largest(window.clone())),
-            Operator::AveragePool { window, count_padding } => {
-                self.pool(node, RealWindow::Mean(window.clone(), *count_padding))
-            }
+            Operator::MaxPool(window) | Operator::AveragePool { window, .. } => self.real(node, window, None),
             Operator::Concat => self.concat(node),
         }
-    }
-
-    fn pool(&mut self, node: &Node, window: RealWindow) -> Result<(), NetError> {
-        let from = self.find(node.inputs[0])?;
-        let channels = self.tensors[from].channels;
-        self.step(node, vec![from], channels, Work::Window(Box::new(window)))
     }
 
     /// A concatenation is nothing where its inputs lie side by side; inputs of another scale are requantized into their place.
@@ -324,10 +332,10 @@ impl Builder<'_> {
     fn convolution(&mut self, node: &Node, window: &Window, transposed: bool) -> Result<(), NetError> {
         let from = self.find(node.inputs[0])?;
         let Form::Bytes(scale) = self.tensors[from].form else {
-            return self.real_convolution(node, window, transposed.then_some([0; 3]));
+            return self.real(node, window, transposed.then_some([0; 3]));
         };
         let Some((weights, shape, steps)) = self.integer_weights(node.inputs[1], transposed) else {
-            return self.real_convolution(node, window, transposed.then_some([0; 3]));
+            return self.real(node, window, transposed.then_some([0; 3]));
         };
         let [n_out, n_in] = if transposed { [shape[1], shape[0]] } else { [shape[0], shape[1]] };
         if n_in != self.tensors[from].channels {
@@ -335,7 +343,7 @@ impl Builder<'_> {
         }
         let products = if transposed { n_in } else { n_in * window.kernel.iter().product::<usize>() };
         if products > PRODUCTS_MAX {
-            return self.real_convolution(node, window, transposed.then_some([0; 3]));
+            return self.real(node, window, transposed.then_some([0; 3]));
         }
         let steps: Vec<f32> = (0..n_out).map(|o| scale.step * steps[o % steps.len()]).collect();
         let bias = self.integer_bias(node, &steps)?;
@@ -406,30 +414,31 @@ impl Builder<'_> {
         Ok(real.iter().zip(steps).map(|pair| quotient(pair).round_ties_even().clamp(-1e9, 1e9) as i32).collect())
     }
 
-    fn real_convolution(&mut self, node: &Node, window: &Window, extra: Option<[usize; 3]>) -> Result<(), NetError> {
+    /// A convolution or pooling that the f32 engine does, as a network of its own.
+    fn real(&mut self, node: &Node, window: &Window, extra: Option<[usize; 3]>) -> Result<(), NetError> {
+        let graph = self.graph;
         let from = self.find(node.inputs[0])?;
         let channels = self.tensors[from].channels;
-        let weights = self.graph.constant_f32(node.inputs[1]).ok_or_else(|| {
-            NetError::Unsupported(vec![format!("{:?}, weights that are not constant,", self.name(node.inputs[1]))])
-        })?;
-        let [n_out, n_in] = match (weights.shape(), extra) {
-            ([o, i, ..], None) | ([i, o, ..], Some(_)) => [*o, *i],
-            _ => return Err(self.unfit(node)),
-        };
-        let taps: usize = window.kernel.iter().product();
-        if n_in != channels || weights.len() != n_in * n_out * taps {
-            return Err(self.unfit(node));
+        let value = |name: &str, constant| Value { name: name.into(), constant };
+        let mut values = vec![value(self.name(node.inputs[0]), None)];
+        for input in &node.inputs[1..] {
+            let constant = graph.constant_f32(*input).ok_or_else(|| {
+                NetError::Unsupported(vec![format!("{:?}, which is not constant,", self.name(*input))])
+            })?;
+            values.push(value(self.name(*input), Some(Constant::F32(constant))));
         }
-        let bias = if node.inputs.len() > 2 { self.per_channel(node, 2, n_out)? } else { vec![0.0; n_out] };
-        let weights: Array1<f32> = weights.iter().copied().collect();
-        let at = |tap: usize, i: usize, o: usize| match extra {
-            None => weights[(o * n_in + i) * taps + tap],
-            Some(_) => weights[(i * n_out + o) * taps + tap],
+        let is_convolution = matches!(node.operator, Operator::Conv(_) | Operator::ConvTranspose(..));
+        let n_out = match values.get(1).and_then(|w| w.constant.as_ref()) {
+            Some(weights) => weights.shape().get(usize::from(extra.is_some())).copied().unwrap_or(0),
+            None => channels,
         };
-        let order = (0..taps).flat_map(|t| (0..n_in).flat_map(move |i| (0..n_out).map(move |o| (t, i, o))));
-        let weights = order.map(|(t, i, o)| at(t, i, o)).collect();
-        let work = RealWindow::Convolve { window: window.clone(), extra, weights, bias };
-        self.step(node, vec![from], n_out, Work::Window(Box::new(work)))
+        values.push(value(self.name(node.output), None));
+        let output = values.len() - 1;
+        let alone = Node { operator: node.operator.clone(), inputs: (0..output).collect(), output };
+        let alone = Graph { rank: graph.rank, channels, input: 0, output, values, nodes: vec![alone] };
+        let net = Net::new(&alone, InstructionSet::best())?;
+        let real = Real { net, window: window.clone(), extra, is_convolution };
+        self.step(node, vec![from], n_out, Work::Real(Box::new(real)))
     }
 
     fn step(&mut self, node: &Node, from: Vec<usize>, channels: usize, work: Work) -> Result<(), NetError> {

@@ -6,7 +6,7 @@ use super::tile::Isa;
 use super::voxelwise::{Data, Form, Target, View, normalization};
 use crate::segment::net::NetError;
 use crate::segment::net::graph::{Graph, ValueId};
-use ndarray::{ArrayD, ArrayViewD, IxDyn};
+use ndarray::{ArrayD, ArrayViewD};
 use rayon::prelude::*;
 use std::sync::{Mutex, PoisonError};
 
@@ -40,6 +40,67 @@ impl IntegerNet {
         self.program.convolutions()
     }
 
+    /// Bytes that [`IntegerNet::logits`] needs for an input of shape (channels, [z,] y, x): all tensors at their most, the result, the weights.
+    pub fn memory_bytes(&self, shape: &[usize]) -> Result<usize, NetError> {
+        let program = &self.program;
+        let sizes = self.sizes(self.shape_zyx(shape)?)?;
+        let last = self.last_use();
+        // A voxel of rim on each side is what convolutions mostly read.
+        let bytes = |t: usize| {
+            let per_value = if program.tensors[t].form == Form::Real { 4 } else { 1 };
+            sizes[t].iter().map(|n| n + 2).product::<usize>() * program.buffers[program.tensors[t].buffer] * per_value
+        };
+        let mut live = vec![0; program.buffers.len()];
+        live[program.tensors[program.input].buffer] = bytes(program.input);
+        let mut most = 0;
+        for (k, step) in program.steps.iter().enumerate() {
+            live[program.tensors[step.to].buffer] = bytes(step.to);
+            let apart = match &step.work {
+                Work::Real(real) => {
+                    let shape = self.shape_of(step.from[0], &sizes);
+                    real.net.memory_bytes(&shape)? + 4 * shape.iter().product::<usize>()
+                }
+                _ => 0,
+            };
+            most = most.max(live.iter().sum::<usize>() + apart);
+            (0..live.len()).filter(|b| last[*b] == k).for_each(|b| live[b] = 0);
+        }
+        let result = 4 * sizes[program.output].iter().product::<usize>() * program.tensors[program.output].channels;
+        let weights = program.steps.iter().map(|step| match &step.work {
+            Work::Convolve(layer) => layer.memory_bytes(),
+            _ => 0,
+        });
+        Ok(most + result + weights.sum::<usize>())
+    }
+
+    /// Multiply-adds of its convolutions for an input of shape (channels, [z,] y, x).
+    pub fn multiplications(&self, shape: &[usize]) -> Result<usize, NetError> {
+        let sizes = self.sizes(self.shape_zyx(shape)?)?;
+        let of_steps = self.program.steps.iter().map(|step| match &step.work {
+            Work::Convolve(layer) => Ok(sizes[step.to].iter().product::<usize>() * layer.products()),
+            Work::Real(real) => real.net.multiplications(&self.shape_of(step.from[0], &sizes)),
+            _ => Ok(0),
+        });
+        of_steps.sum()
+    }
+
+    /// Shape (channels, [z,] y, x) of a tensor.
+    fn shape_of(&self, t: usize, sizes: &[[usize; 3]]) -> Vec<usize> {
+        let spatial = &sizes[t][3 - self.program.rank..];
+        std::iter::once(self.program.tensors[t].channels).chain(spatial.iter().copied()).collect()
+    }
+
+    fn shape_zyx(&self, shape: &[usize]) -> Result<[usize; 3], NetError> {
+        let program = &self.program;
+        if shape.len() != program.rank + 1 || shape[0] != program.tensors[program.input].channels {
+            let message = format!("the input has shape {shape:?}, not (channels, {} axes)", program.rank);
+            return Err(NetError::Shape(message));
+        }
+        let mut size = [1; 3];
+        size[3 - program.rank..].copy_from_slice(&shape[1..]);
+        Ok(size)
+    }
+
     /// Output, shape (channels, [z,] y, x), for an input of shape (channels, [z,] y, x).
     pub fn logits(&self, input: ArrayViewD<f32>) -> Result<ArrayD<f32>, NetError> {
         self.observed(input, &mut |_, _| ())
@@ -52,13 +113,7 @@ impl IntegerNet {
         observe: &mut dyn FnMut(ValueId, View),
     ) -> Result<ArrayD<f32>, NetError> {
         let program = &self.program;
-        let shape = input.shape();
-        if shape.len() != program.rank + 1 || shape[0] != program.tensors[program.input].channels {
-            let message = format!("the input has shape {shape:?}, not (channels, {} axes)", program.rank);
-            return Err(NetError::Shape(message));
-        }
-        let mut size = [1; 3];
-        size[3 - program.rank..].copy_from_slice(&shape[1..]);
+        let size = self.shape_zyx(input.shape())?;
         let sizes = self.sizes(size)?;
         let last = self.last_use();
         let mut memory: Vec<Option<Data>> = program.buffers.iter().map(|_| None).collect();
@@ -82,7 +137,7 @@ impl IntegerNet {
             }
         }
         let output = self.view(&memory, program.output).ok_or_else(|| NetError::Invalid("it has no output".into()))?;
-        let found = planes(output, program.rank)?;
+        let found = output.planes(program.rank);
         memory.into_iter().for_each(|data| self.give_back(data));
         Ok(found)
     }
@@ -110,10 +165,17 @@ impl IntegerNet {
                 }
                 (Data::Reals(_), _) => return Err(NetError::Invalid("a quantized layer reads real numbers".into())),
             },
-            Work::Window(window) => {
-                let dense = from[0].dense();
-                let (size, n_in, n_x) = (from[0].size(), from[0].channels, size_of(target.data)[2]);
-                target.fill(step.finish, |at, out| window.row(&dense, size, n_in, at, out, n_x));
+            Work::Real(real) => {
+                let found = real.net.logits(from[0].planes(program.rank).view())?;
+                let values = found.as_slice().ok_or_else(|| NetError::Invalid("planes with gaps".into()))?;
+                let size = size_of(target.data);
+                let voxels = size.iter().product::<usize>();
+                target.fill(step.finish, |[z, y], out| {
+                    for c in 0..channels {
+                        let row = &values[c * voxels + (z * size[1] + y) * size[2]..][..size[2]];
+                        out[c..].iter_mut().step_by(channels).zip(row).for_each(|(o, v)| *o = *v);
+                    }
+                });
             }
             Work::Normalize { scale, bias, epsilon } => {
                 let affine = normalization(from[0], scale, bias, *epsilon);
@@ -145,7 +207,7 @@ impl IntegerNet {
             let from = sizes[step.from[0]];
             let found = match &step.work {
                 Work::Convolve(layer) => layer.shape().output(from),
-                Work::Window(window) => window.output(from),
+                Work::Real(real) => real.output(from),
                 _ => Some(from),
             };
             let fits = |found: &[usize; 3]| step.from[1..].iter().all(|t| sizes[*t] == *found) && !found.contains(&0);
@@ -240,29 +302,4 @@ fn fill_input(data: Option<&mut Data>, input: ArrayViewD<f32>) {
             out[c..].iter_mut().step_by(channels).zip(plane).for_each(|(o, v)| *o = *v);
         }
     });
-}
-
-/// Channels last to planes of channels, shape (channels, [z,] y, x).
-fn planes(view: View, rank: usize) -> Result<ArrayD<f32>, NetError> {
-    let (size, channels) = (view.size(), view.channels);
-    let (row, slice) = (size[2], size[1] * size[2]);
-    let slices: Vec<Vec<f32>> = (0..size[0])
-        .into_par_iter()
-        .map(|z| {
-            let mut found = vec![0.0; channels * slice];
-            let mut line = vec![0.0; row * channels];
-            for y in 0..size[1] {
-                view.row([z, y], &mut line);
-                for c in 0..channels {
-                    let out = &mut found[c * slice + y * row..][..row];
-                    out.iter_mut().zip(line[c..].iter().step_by(channels)).for_each(|(o, v)| *o = *v);
-                }
-            }
-            found
-        })
-        .collect();
-    let values: Vec<f32> =
-        (0..channels).flat_map(|c| slices.iter().flat_map(move |s| &s[c * slice..][..slice])).copied().collect();
-    let shape: Vec<usize> = std::iter::once(channels).chain(size[3 - rank..].iter().copied()).collect();
-    ArrayD::from_shape_vec(IxDyn(&shape), values).map_err(|e| NetError::Invalid(e.to_string()))
 }

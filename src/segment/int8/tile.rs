@@ -3,12 +3,12 @@
 //! Every instruction set gives the same bytes. The sums are exact integers; the step after them is three f32 operations, each
 //! rounded once (never fused), and a rounding half to even, which IEEE 754 fixes for all of them: see [`Requantize`].
 
+use crate::segment::InstructionSet;
+
 /// Output channels of one block: 16 i32 sums are one AVX-512 register, two of AVX2, four of NEON.
 pub const BLOCK: usize = 16;
 /// Channels that one 32-bit element of a dot product holds.
 pub const QUAD: usize = 4;
-/// Blocks that a kernel takes at once at most.
-pub const BLOCKS_MAX: usize = 3;
 /// Bytes that a kernel may read beyond the last pixel: the rest of a quad.
 pub const SLACK: usize = QUAD;
 
@@ -72,20 +72,34 @@ impl Isa {
         Self::available()[0]
     }
 
+    /// The fastest that this processor can run and that uses no more than the f32 kernels of `set`.
+    pub fn within(set: InstructionSet) -> Isa {
+        let fits = |isa: &Isa| match isa {
+            Isa::Plain => true,
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 | Isa::AvxVnni => set != InstructionSet::Plain,
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512Vnni => set == InstructionSet::Avx512,
+            #[cfg(target_arch = "aarch64")]
+            Isa::Neon | Isa::Sdot => set != InstructionSet::Plain,
+        };
+        Self::available().into_iter().find(fits).unwrap_or(Isa::Plain)
+    }
+
     /// Its name, for logs and benchmarks.
     pub fn name(self) -> &'static str {
         match self {
-            Isa::Plain => "plain",
+            Isa::Plain => "plain int8",
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 => "avx2",
+            Isa::Avx2 => "AVX2 int8",
             #[cfg(target_arch = "x86_64")]
-            Isa::AvxVnni => "avx-vnni",
+            Isa::AvxVnni => "AVX-VNNI",
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx512Vnni => "avx512-vnni",
+            Isa::Avx512Vnni => "AVX512-VNNI",
             #[cfg(target_arch = "aarch64")]
-            Isa::Neon => "neon",
+            Isa::Neon => "NEON int8",
             #[cfg(target_arch = "aarch64")]
-            Isa::Sdot => "neon-sdot",
+            Isa::Sdot => "NEON SDOT",
         }
     }
 }

@@ -1,7 +1,7 @@
-//! What is computed in f32: all that is no quantized convolution. Rows are read as real numbers, worked on and written as what their tensor is.
+//! What is computed in f32, voxel by voxel. Rows are read as real numbers, worked on and written as what their tensor is.
 
 use super::buffer::Buffer;
-use crate::segment::net::graph::Window;
+use ndarray::{ArrayD, IxDyn};
 use rayon::prelude::*;
 
 /// How bytes mean real numbers: `(byte - zero) * step`.
@@ -78,105 +78,6 @@ impl Finish {
     }
 }
 
-/// A window over real numbers.
-pub enum RealWindow {
-    /// A convolution; weights of shape (taps, in, out).
-    Convolve {
-        /// Where.
-        window: Window,
-        /// ConvTranspose, with its output padding.
-        extra: Option<[usize; 3]>,
-        /// Order (taps, in, out).
-        weights: Vec<f32>,
-        /// One per output channel.
-        bias: Vec<f32>,
-    },
-    /// MaxPool.
-    Largest(Window),
-    /// AveragePool, with ONNX's `count_include_pad`.
-    Mean(Window, bool),
-}
-
-impl RealWindow {
-    fn window(&self) -> &Window {
-        match self {
-            Self::Convolve { window, .. } | Self::Largest(window) | Self::Mean(window, _) => window,
-        }
-    }
-
-    /// Size of the output; nothing where a window does not fit.
-    pub fn output(&self, size: [usize; 3]) -> Option<[usize; 3]> {
-        let mut found = [0; 3];
-        for a in 0..3 {
-            found[a] = match self {
-                Self::Convolve { window, extra: Some(extra), .. } => window.spread(a, size[a], extra[a])?,
-                other => other.window().slid(a, size[a])?,
-            };
-        }
-        Some(found)
-    }
-
-    /// Where tap `k` of output voxel `at` reads along an axis of `n` voxels.
-    fn reads(&self, a: usize, at: usize, k: usize, n: usize) -> Option<usize> {
-        let w = self.window();
-        let from = match self {
-            Self::Convolve { extra: Some(_), .. } => {
-                let spread = (at + w.pad_low[a]).checked_sub(k * w.dilation[a])?;
-                spread.is_multiple_of(w.stride[a]).then_some(spread / w.stride[a])?
-            }
-            _ => (at * w.stride[a] + k * w.dilation[a]).checked_sub(w.pad_low[a])?,
-        };
-        (from < n).then_some(from)
-    }
-
-    /// One row of outputs, shape (x, channels), from an input of shape (z, y, x, `channels`).
-    pub fn row(
-        &self,
-        from: &[f32],
-        size: [usize; 3],
-        channels: usize,
-        [z, y]: [usize; 2],
-        out: &mut [f32],
-        n_x: usize,
-    ) {
-        let n_out = out.len() / n_x;
-        match self {
-            Self::Convolve { bias, .. } => out.chunks_exact_mut(n_out).for_each(|v| v.copy_from_slice(bias)),
-            Self::Largest(_) => out.fill(f32::NEG_INFINITY),
-            Self::Mean(..) => out.fill(0.0),
-        }
-        let mut counts = vec![0u32; n_x];
-        let kernel = self.window().kernel;
-        for tap in 0..kernel.iter().product() {
-            let k = [tap / (kernel[1] * kernel[2]), tap / kernel[2] % kernel[1], tap % kernel[2]];
-            let (Some(z), Some(y)) = (self.reads(0, z, k[0], size[0]), self.reads(1, y, k[1], size[1])) else {
-                continue;
-            };
-            for (x, out) in out.chunks_exact_mut(n_out).enumerate() {
-                let Some(x_from) = self.reads(2, x, k[2], size[2]) else { continue };
-                let voxel = &from[((z * size[1] + y) * size[2] + x_from) * channels..][..channels];
-                counts[x] += 1;
-                match self {
-                    Self::Convolve { weights, .. } => {
-                        let weights = weights[tap * channels * n_out..].chunks_exact(n_out);
-                        for (v, weights) in voxel.iter().zip(weights) {
-                            out.iter_mut().zip(weights).for_each(|(o, w)| *o += v * w);
-                        }
-                    }
-                    Self::Largest(_) => out.iter_mut().zip(voxel).for_each(|(o, v)| *o = o.max(*v)),
-                    Self::Mean(..) => out.iter_mut().zip(voxel).for_each(|(o, v)| *o += v),
-                }
-            }
-        }
-        if let Self::Mean(_, whole) = self {
-            for (out, count) in out.chunks_exact_mut(n_out).zip(counts) {
-                let n = if *whole { kernel.iter().product::<usize>() as f32 } else { count.max(1) as f32 };
-                out.iter_mut().for_each(|v| *v /= n);
-            }
-        }
-    }
-}
-
 /// The values of a buffer.
 pub enum Data {
     /// Of a real tensor.
@@ -231,14 +132,28 @@ impl View<'_> {
         }
     }
 
-    /// All voxels, shape (z, y, x, channels).
-    pub fn dense(&self) -> Vec<f32> {
-        let size = self.size();
-        let row = size[2] * self.channels;
-        let mut found = vec![0.0; size[0] * size[1] * row];
-        let rows = found.par_chunks_mut(row.max(1)).enumerate();
-        rows.for_each(|(k, out)| self.row([k / size[1], k % size[1]], out));
-        found
+    /// All voxels as planes of channels, shape (channels, [z,] y, x); `rank` spatial axes.
+    pub fn planes(&self, rank: usize) -> ArrayD<f32> {
+        let (size, channels) = (self.size(), self.channels);
+        let (row, slice) = (size[2], size[1] * size[2]);
+        let mut values = vec![0.0; channels * size[0] * slice];
+        // A task is a slice of every channel.
+        let mut slices: Vec<Vec<&mut [f32]>> = (0..size[0]).map(|_| Vec::with_capacity(channels)).collect();
+        for (k, part) in values.chunks_exact_mut(slice.max(1)).enumerate() {
+            slices[k % size[0]].push(part);
+        }
+        slices.into_par_iter().enumerate().for_each(|(z, mut channels_of_slice)| {
+            let mut line = vec![0.0; row * channels];
+            for y in 0..size[1] {
+                self.row([z, y], &mut line);
+                for (c, plane) in channels_of_slice.iter_mut().enumerate() {
+                    let out = &mut plane[y * row..][..row];
+                    out.iter_mut().zip(line[c..].iter().step_by(channels)).for_each(|(o, v)| *o = *v);
+                }
+            }
+        });
+        let shape: Vec<usize> = std::iter::once(channels).chain(size[3 - rank..].iter().copied()).collect();
+        ArrayD::from_shape_vec(IxDyn(&shape), values).expect("as many values as voxels and channels")
     }
 }
 

@@ -53,11 +53,11 @@ impl Layout {
         self.shape_zyx.iter().product()
     }
 
-    /// Writes zeros (`zero`: what stands for 0, a zero point) into the halo. Buffers are used again, so it is not zero by itself.
-    pub fn clear_halo<T: Copy + Send>(&self, values: &mut [T], zero: T) {
+    /// Writes zeros (`zero`: what stands for 0, a zero point) into the halo of whole rows. Buffers are used again, so it is not zero by itself.
+    pub fn clear_halo<T: Copy>(&self, rows: &mut [T], zero: T) {
         let width = self.halo * self.block;
         if width > 0 {
-            for row in values[..self.len()].chunks_exact_mut(self.row()) {
+            for row in rows.chunks_exact_mut(self.row()) {
                 let end = row.len() - width;
                 row[..width].fill(zero);
                 row[end..].fill(zero);

@@ -1,6 +1,7 @@
-//! A network on the processor: ONNX read into a [`Graph`], computed in blocks of channels.
+//! A network on the processor: ONNX read into a [`graph::Graph`], computed in blocks of channels.
 //!
-//! `onnx` reads, `graph` holds what was read, [`layout::Layout`] says how tensors lie in memory.
+//! `onnx` reads, `graph` holds what was read, `program` decides on steps, `plan` on memory for one size of input, `run` runs. The work is done
+//! by `sweep` (convolutions, with `super::kernels`) and `voxelwise`; [`layout::Layout`] says how tensors lie in memory.
 //!
 //! **A further arithmetic** (8-bit integers) plugs in after the reader: the graph keeps `QuantizeLinear`, `DequantizeLinear` and integer
 //! constants as ONNX has them ([`graph::Constant`], [`graph::Operator`]), and [`layout::Layout`] holds for any kind of number
@@ -11,8 +12,17 @@
 pub mod graph;
 pub mod layout;
 pub mod onnx;
+mod plan;
+mod program;
 #[cfg(test)]
-pub mod reference;
+mod reference;
+mod run;
+mod sweep;
+#[cfg(test)]
+mod tests;
+mod voxelwise;
+
+pub use run::Net;
 
 /// Why a network does not run on the own engine.
 #[derive(Debug, thiserror::Error)]

@@ -31,6 +31,12 @@ pub fn read(onnx: &[u8], input: &str, output: &str) -> Result<Graph, NetError> {
     Ok(Graph { rank, channels, input, output, values: reader.values, nodes: reader.nodes })
 }
 
+/// Whether a file has an operator anywhere, also in parts that the output does not need.
+pub fn has_operator(onnx: &[u8], kind: &str) -> bool {
+    let model = tract_onnx::onnx().proto_model_for_read(&mut std::io::Cursor::new(onnx));
+    model.ok().and_then(|m| m.graph).is_some_and(|g| g.node.iter().any(|n| n.op_type == kind))
+}
+
 /// Sizes of an input; 0 where the file leaves them open.
 fn input_shape(info: &tract_onnx::pb::ValueInfoProto) -> Vec<usize> {
     use tract_onnx::pb::{tensor_shape_proto::dimension::Value::DimValue, type_proto::Value::TensorType};
