@@ -21,6 +21,8 @@ mod radiomics;
 mod risk;
 mod rooms;
 mod segment;
+mod segment_engine;
+mod segment_int8;
 mod series;
 mod statistics;
 mod store;

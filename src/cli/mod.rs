@@ -12,6 +12,7 @@ mod export;
 mod extract;
 mod ibsi;
 mod load;
+mod model;
 mod outbox;
 mod phantom;
 mod score;
@@ -71,6 +72,8 @@ enum Command {
     Station(station::Args),
     /// Lists, shows and exports the studies of a store
     Study(study::Args),
+    /// Model packages: quantize
+    Model(model::Args),
     /// Verifies the audit chain of a store
     Audit(study::AuditArgs),
     /// Decodes compressed frames for another process of this program
@@ -141,6 +144,7 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
         Command::Outbox(args) => outbox::run(args),
         Command::Station(args) => station::run(args),
         Command::Study(args) => study::run(args),
+        Command::Model(args) => model::run(args),
         Command::Audit(args) => study::run_audit(args),
         Command::DecodeFrames => decode_frames(),
     }

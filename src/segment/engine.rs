@@ -21,6 +21,11 @@ impl Engine {
     /// Loads the network and compares its answer to the golden input.
     pub fn load(package: &Package) -> Result<Engine, SegmentError> {
         let engine = Engine { network: Network::load(&package.onnx, &package.input, &package.output)? };
+        if engine.network.is_integer() != package.is_int8 {
+            let [said, found] = if package.is_int8 { ["int8", "real"] } else { ["f32", "quantized"] };
+            let message = format!("its manifest says {said} arithmetic, its network has {found} activations");
+            return Err(SegmentError::PackageInvalid { message });
+        }
         engine.check(&package.golden)?;
         Ok(engine)
     }

@@ -13,11 +13,12 @@ mod net;
 mod network;
 mod package;
 mod postprocess;
+pub mod quantize;
 mod resample;
 
+pub use gate::{Finding, Gate, Limits, Measures};
 pub use kernels::InstructionSet;
 pub use network::{Backend, Network};
-pub use gate::{Finding, Gate, Limits, Measures};
 pub use package::{Package, Plan};
 pub use resample::Grid;
 
@@ -167,7 +168,7 @@ impl Segmenter {
         }
         let mut input = grid.sample(volume);
         let between_share = gate::between_share(&input);
-        input.mapv_inplace(|hu| (hu.clamp(plan.clip_hu[0], plan.clip_hu[1]) - plan.center_hu) / plan.scale_hu);
+        input.mapv_inplace(|hu| plan.input(hu));
         progress(0.2);
         let mut probabilities = self.engine.logits(input, plan.pad_multiple)?;
         if probabilities.dim().0 != self.package.scheme.entries.len() + 1 {

@@ -90,6 +90,11 @@ impl Network {
         }
     }
 
+    /// Whether it has quantized activations and runs in integers.
+    pub fn is_integer(&self) -> bool {
+        matches!(self.runs, Runs::Integer(_))
+    }
+
     /// Why [`Network::load`] took tract: the operators that the own engine does not have.
     pub fn why_tract(&self) -> Option<&str> {
         self.why_tract.as_deref()

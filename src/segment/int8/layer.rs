@@ -55,7 +55,43 @@ struct Phase {
     taps: Vec<[usize; 3]>,
     /// Shape (blocks, taps, quads, 16, 4).
     weights: Vec<i8>,
+    /// Per output channel of whole blocks.
     weight_sums: Vec<i32>,
+    /// Likewise, the input's zero point taken off.
+    bias: Vec<i32>,
+}
+
+/// All triples below `n`, the last axis fastest.
+fn grid(n: [usize; 3]) -> impl Iterator<Item = [usize; 3]> {
+    (0..n[0]).flat_map(move |z| (0..n[1]).flat_map(move |y| (0..n[2]).map(move |x| [z, y, x])))
+}
+
+/// The weights of a phase in the kernels' order; `run` channels follow each other in memory under one tap.
+fn pack(shape: &Shape, weights: &[i8], positions: &[[usize; 3]], run: usize) -> Vec<i8> {
+    let (quads, blocks) = (run.div_ceil(QUAD), shape.n_out.div_ceil(BLOCK));
+    let mut packed = Vec::with_capacity(blocks * positions.len() * quads * BLOCK * QUAD);
+    for block in 0..blocks {
+        for [z, y, x] in positions {
+            for entry in 0..quads * BLOCK * QUAD {
+                let (quad, o, i) = (entry / (BLOCK * QUAD), entry / QUAD % BLOCK, entry % QUAD);
+                let (o, i) = (block * BLOCK + o, quad * QUAD + i);
+                let there = o < shape.n_out && i < run;
+                let at = || shape.weight(o, i % shape.n_in, [*z, *y, x + i / shape.n_in]);
+                packed.push(if there { weights[at()] } else { 0 });
+            }
+        }
+    }
+    packed
+}
+
+/// Per output channel of packed weights.
+fn sums_of_weights(packed: &[i8], blocks: usize) -> Vec<i32> {
+    let size = packed.len() / blocks;
+    let sum = |o: usize| {
+        let of_block = packed[o / BLOCK * size..][..size].as_chunks::<QUAD>().0;
+        of_block.iter().skip(o % BLOCK).step_by(BLOCK).flatten().map(|w| i32::from(*w)).sum()
+    };
+    (0..blocks * BLOCK).map(sum).collect()
 }
 
 /// How sums become outputs; see [`Requantize`]. Lists have an entry per output channel.
@@ -94,9 +130,7 @@ impl Layer {
         let run = if joined { shape.kernel[2] * shape.n_in } else { shape.n_in };
         let quads = run.div_ceil(QUAD);
         let blocks = shape.n_out.div_ceil(BLOCK);
-        let grid =
-            |n: [usize; 3]| (0..n[0]).flat_map(move |z| (0..n[1]).flat_map(move |y| (0..n[2]).map(move |x| [z, y, x])));
-        let phases: Vec<Phase> = grid(if shape.transposed { shape.stride } else { [1; 3] })
+        let phases = grid(if shape.transposed { shape.stride } else { [1; 3] })
             .map(|at| {
                 // Per tap, the kernel's position there; a joined tap goes on along x.
                 let positions: Vec<[usize; 3]> = match (shape.transposed, joined) {
@@ -104,50 +138,19 @@ impl Layer {
                     (false, true) => grid([shape.kernel[0], shape.kernel[1], 1]).collect(),
                     (false, false) => grid(shape.kernel).collect(),
                 };
-                let mut packed = Vec::with_capacity(blocks * positions.len() * quads * BLOCK * QUAD);
-                for block in 0..blocks {
-                    for position in &positions {
-                        for entry in 0..quads * BLOCK * QUAD {
-                            let (quad, o, i) = (entry / (BLOCK * QUAD), entry / QUAD % BLOCK, entry % QUAD);
-                            let (o, i) = (block * BLOCK + o, quad * QUAD + i);
-                            let [z, y, x] = *position;
-                            packed.push(if o < shape.n_out && i < run {
-                                weights[shape.weight(o, i % shape.n_in, [z, y, x + i / shape.n_in])]
-                            } else {
-                                0
-                            });
-                        }
-                    }
-                }
-                let size = positions.len() * quads * BLOCK * QUAD;
-                let weight_sums = (0..blocks * BLOCK)
-                    .map(|o| {
-                        let of_block = packed[o / BLOCK * size..][..size].as_chunks::<QUAD>().0;
-                        of_block.iter().skip(o % BLOCK).step_by(BLOCK).flatten().map(|w| i32::from(*w)).sum()
-                    })
-                    .collect();
+                let packed = pack(&shape, weights, &positions, run);
+                let sums = sums_of_weights(&packed, blocks);
+                // Sum of w (u - zero) = sum of w u - zero * sum of w: the second part joins the bias.
+                let bias =
+                    |o: usize| rescale.bias.get(o).unwrap_or(&0).wrapping_sub(i32::from(input_bytes[0]) * sums[o]);
+                let bias = (0..blocks * BLOCK).map(bias).collect();
                 let tap = |k: &[usize; 3]| std::array::from_fn(|a| k[a] * shape.dilation[a]);
                 let taps = if shape.transposed { vec![[0; 3]] } else { positions.iter().map(tap).collect() };
-                Phase { at, taps, weights: packed, weight_sums }
+                Phase { at, taps, weights: packed, weight_sums: sums, bias }
             })
             .collect();
-        rescale.bias.resize(blocks * BLOCK, 0);
         rescale.multiplier.resize(blocks * BLOCK, 0.0);
         Layer { shape, phases, quads, rescale, wide: input_bytes[1] > 127 }
-            .without_zero_point(i32::from(input_bytes[0]))
-    }
-
-    /// Sum of w (u - zero) = sum of w u - zero * sum of w: the second part joins the bias, per phase.
-    fn without_zero_point(mut self, zero: i32) -> Layer {
-        let one = self.phases.len() == 1;
-        let biases: Vec<i32> = self
-            .phases
-            .iter()
-            .flat_map(|p| p.weight_sums.iter().zip(&self.rescale.bias).map(move |(w, b)| b.wrapping_sub(zero * w)))
-            .collect();
-        debug_assert!(one || self.shape.transposed);
-        self.rescale.bias = biases;
-        self
     }
 
     /// The layer's form.
@@ -203,7 +206,7 @@ impl Layer {
         let tasks = output.values[..n_rows * row_len].par_chunks_mut(rows_per_task * row_len).enumerate();
         tasks.for_each(|(task, chunk)| {
             let (mut pixels, mut places, mut taps) = (Vec::new(), Vec::new(), Vec::new());
-            for (phase, bias) in self.phases.iter().zip(self.rescale.bias.chunks(self.rescale.multiplier.len())) {
+            for phase in &self.phases {
                 (pixels.clear(), places.clear(), taps.clear());
                 for row in 0..chunk.len() / row_len {
                     let Some([z, y]) = plan.row(task * rows_per_task + row) else { continue };
@@ -229,7 +232,7 @@ impl Layer {
                 };
                 let [low, high, zero] = self.rescale.bytes.map(i32::from);
                 let requantize = Requantize {
-                    bias,
+                    bias: &phase.bias,
                     multiplier: &self.rescale.multiplier,
                     slope: self.rescale.slope,
                     bounds: [(low - zero) as f32, (high - zero) as f32],

@@ -128,8 +128,9 @@ impl IntegerNet {
             let mut data = memory[to].take().unwrap_or_else(|| self.fetch(to, sizes[step.to]));
             self.step(step, &memory, &mut data)?;
             memory[to] = Some(data);
-            // A join is whole after its last step, or by its parts.
-            if let Some(view) = self.view(&memory, step.to) {
+            // A join is shown when its last part is there; one without a step of its own is not, but its parts are.
+            let complete = program.steps[k + 1..].iter().all(|later| later.to != step.to);
+            if let Some(view) = self.view(&memory, step.to).filter(|_| complete) {
                 observe(program.tensors[step.to].value, view);
             }
             for (buffer, _) in last.iter().enumerate().filter(|(_, last)| **last == k) {
@@ -182,6 +183,7 @@ impl IntegerNet {
                 target.fill(step.finish, |at, out| scaled(from[0], &affine, at, out));
             }
             Work::Affine(affine) => target.fill(step.finish, |at, out| scaled(from[0], affine, at, out)),
+            Work::Copy if from.len() == 1 && target.translate(step.finish, from[0]).is_some() => {}
             Work::Copy => target.fill(step.finish, |at, out| {
                 from[0].row(at, out);
                 let mut other = vec![0.0; if from.len() > 1 { out.len() } else { 0 }];
@@ -257,10 +259,11 @@ impl IntegerNet {
         }
         let channels = self.program.buffers[buffer];
         let mut spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner);
+        let values = size.iter().product::<usize>() * channels;
         if bytes {
-            Data::Bytes(Buffer::within(spare.bytes.pop().unwrap_or_default(), size, rim, channels))
+            Data::Bytes(Buffer::within(fitting(&mut spare.bytes, values), size, rim, channels))
         } else {
-            Data::Reals(Buffer::within(spare.reals.pop().unwrap_or_default(), size, rim, channels))
+            Data::Reals(Buffer::within(fitting(&mut spare.reals, values), size, rim, channels))
         }
     }
 
@@ -272,6 +275,15 @@ impl IntegerNet {
             None => {}
         }
     }
+}
+
+/// The smallest memory that has room for some values, else the largest: so that little is kept beyond what one run needs.
+fn fitting<T>(spare: &mut Vec<Vec<T>>, values: usize) -> Vec<T> {
+    let order = |k: &usize| match spare[*k].capacity() {
+        enough if enough >= values => (0, enough),
+        less => (1, usize::MAX - less),
+    };
+    (0..spare.len()).min_by_key(order).map(|k| spare.swap_remove(k)).unwrap_or_default()
 }
 
 fn size_of(data: &Data) -> [usize; 3] {

@@ -19,7 +19,7 @@ impl Scale {
     /// As ONNX's QuantizeLinear: divided, rounded half to even, then saturated.
     fn byte(self, value: f32) -> u8 {
         let zero = f32::from(self.zero);
-        (nearest((value / self.step).clamp(-zero, 255.0 - zero)) + i32::from(self.zero)) as u8
+        (nearest((value / self.step).max(-zero).min(255.0 - zero)) + i32::from(self.zero)) as u8
     }
 
     /// The bytes of two bounds.
@@ -113,8 +113,16 @@ impl View<'_> {
         fn voxels<T: Copy + Default + PartialEq + Send + Sync>(b: &Buffer<T>, z: usize, y: usize) -> &[T] {
             &b.values[b.index([z, y, 0], [0; 3])..][..b.size[2] * b.channels]
         }
+        // A tensor that fills its buffer is read as one voxel of the whole row: one loop that vectorizes instead of one per voxel.
+        let whole = |channels: usize| self.channels == channels;
         let part = self.first..self.first + self.channels;
         match (self.data, self.form) {
+            (Data::Bytes(buffer), Form::Bytes(scale)) if whole(buffer.channels) => {
+                let zero = f32::from(scale.zero);
+                let from = voxels(buffer, z, y);
+                out.iter_mut().zip(from).for_each(|(o, b)| *o = (f32::from(*b) - zero) * scale.step);
+            }
+            (Data::Reals(buffer), _) if whole(buffer.channels) => out.copy_from_slice(voxels(buffer, z, y)),
             (Data::Bytes(buffer), Form::Bytes(scale)) => {
                 let zero = f32::from(scale.zero);
                 let from = voxels(buffer, z, y).chunks_exact(buffer.channels);
@@ -187,6 +195,36 @@ impl Target<'_> {
     }
 }
 
+impl Target<'_> {
+    /// As [`Target::fill`] of a view's own values, where both are bytes: 256 cases, each computed once. Nothing if they are not.
+    pub fn translate(&mut self, finish: Finish, from: View) -> Option<()> {
+        let (Data::Bytes(input), Form::Bytes(scale), Form::Bytes(to)) = (from.data, from.form, self.form) else {
+            return None;
+        };
+        let Data::Bytes(output) = &mut *self.data else { return None };
+        let table: [u8; 256] = std::array::from_fn(|byte| {
+            let mut value = [(byte as f32 - f32::from(scale.zero)) * scale.step];
+            finish.apply(&mut value);
+            to.byte(value[0])
+        });
+        let plan = Buffer { values: Vec::<u8>::new(), ..*output };
+        let (row_len, rows) = (plan.row_len(), plan.whole()[0] * plan.whole()[1]);
+        let (first, n) = (self.first, from.channels);
+        let lines = output.values[..rows * row_len].par_chunks_mut(row_len).enumerate();
+        lines.with_min_len(8).for_each(|(k, line)| {
+            let Some([z, y]) = plan.row(k) else { return };
+            let line = line[plan.rim[2][0] * plan.channels..].chunks_exact_mut(plan.channels);
+            let voxels = input.values[input.index([z, y, 0], [0; 3])..][..input.size[2] * input.channels]
+                .chunks_exact(input.channels);
+            for (out, voxel) in line.zip(voxels) {
+                let pairs = out[first..first + n].iter_mut().zip(&voxel[from.first..from.first + n]);
+                pairs.for_each(|(o, b)| *o = table[usize::from(*b)]);
+            }
+        });
+        Some(())
+    }
+}
+
 fn fill<T: Copy + Default + PartialEq + Send + Sync>(
     buffer: &mut Buffer<T>,
     first: usize,
@@ -202,8 +240,11 @@ fn fill<T: Copy + Default + PartialEq + Send + Sync>(
     lines.with_min_len(8).for_each_init(scratch, |scratch, (k, line)| {
         let Some(at) = plan.row(k) else { return };
         row(at, scratch);
-        let voxels = line[plan.rim[2][0] * plan.channels..].chunks_exact_mut(plan.channels);
-        for (values, voxel) in scratch.chunks_exact_mut(channels).zip(voxels) {
+        let line = &mut line[plan.rim[2][0] * plan.channels..][..plan.size[2] * plan.channels];
+        if channels == plan.channels {
+            return store(scratch, line);
+        }
+        for (values, voxel) in scratch.chunks_exact_mut(channels).zip(line.chunks_exact_mut(plan.channels)) {
             store(values, &mut voxel[first..first + channels]);
         }
     });

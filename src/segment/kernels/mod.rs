@@ -199,7 +199,8 @@ impl Kernels {
         let last_block = channels.n_blocks.saturating_sub(1);
         if channels.n_blocks > 0 && !row.taps.list.is_empty() {
             let low = row.at + row.taps.low;
-            let high = row.at + row.taps.high + (last_block * channels.plane + (n - 1) * row.step + channels.block) as isize;
+            let high =
+                row.at + row.taps.high + (last_block * channels.plane + (n - 1) * row.step + channels.block) as isize;
             assert!(low >= 0 && high <= row.input.len() as isize, "a row reads its input");
             let weights = last_block * channels.weights + row.taps.weights_high + channels.block * width;
             assert!(weights <= row.weights.len(), "a row reads its weights");

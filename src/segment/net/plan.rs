@@ -104,8 +104,15 @@ fn layouts(program: &Program, shape_zyx: [usize; 3]) -> Result<Vec<Layout>, NetE
         };
         let [z, y, x] = found[output].shape_zyx;
         let channels = found[output].channels;
-        if [z, y, x, channels].iter().try_fold(1usize, |n, k| n.checked_mul(*k)).is_none_or(|n| n > isize::MAX as usize / 64) {
-            return Err(NetError::Shape(format!("an input of {} voxels needs more memory than there is", sizes(shape_zyx))));
+        if [z, y, x, channels]
+            .iter()
+            .try_fold(1usize, |n, k| n.checked_mul(*k))
+            .is_none_or(|n| n > isize::MAX as usize / 64)
+        {
+            return Err(NetError::Shape(format!(
+                "an input of {} voxels needs more memory than there is",
+                sizes(shape_zyx)
+            )));
         }
     }
     Ok(found)
@@ -140,7 +147,7 @@ fn slots(program: &Program, layouts: &[Layout]) -> (Vec<usize>, Vec<usize>) {
     last[program.output] = program.steps.len();
     let (mut slot_of, mut len): (Vec<Option<usize>>, Vec<usize>) = (vec![None; n], Vec::new());
     let mut free: Vec<usize> = Vec::new();
-    let mut place = |tensor: usize, free: &mut Vec<usize>, len: &mut Vec<usize>| {
+    let place = |tensor: usize, free: &mut Vec<usize>, len: &mut Vec<usize>| {
         let wanted = layouts[tensor].len();
         // The smallest that is large enough, else the largest, which grows.
         let fitting = (0..free.len()).filter(|k| len[free[*k]] >= wanted).min_by_key(|k| len[free[*k]]);
@@ -158,7 +165,11 @@ fn slots(program: &Program, layouts: &[Layout]) -> (Vec<usize>, Vec<usize>) {
             slot_of[step.output()] = Some(place(step.output(), &mut free, &mut len));
         }
         for t in 0..n {
-            if last[t] == k && let Some(slot) = slot_of[t] && !free.contains(&slot) && is_last(&slot_of, &last, t, k) {
+            if last[t] == k
+                && let Some(slot) = slot_of[t]
+                && !free.contains(&slot)
+                && is_last(&slot_of, &last, t, k)
+            {
                 free.push(slot);
             }
         }

@@ -268,7 +268,13 @@ impl<'a> Builder<'a> {
         Ok(Scaling::Fixed(Affine { factor, shift, slope }))
     }
 
-    fn voxelwise(&mut self, x: ValueId, value: ValueId, other: Option<usize>, scaling: Scaling) -> Result<(), NetError> {
+    fn voxelwise(
+        &mut self,
+        x: ValueId,
+        value: ValueId,
+        other: Option<usize>,
+        scaling: Scaling,
+    ) -> Result<(), NetError> {
         let input = self.tensor(x)?;
         let channels = self.tensors[input].channels;
         if other.is_some_and(|other| self.tensors[other].channels != channels) {
@@ -351,7 +357,8 @@ impl<'a> Builder<'a> {
     fn vector(&self, node: &Node, k: usize) -> Result<Vec<f32>, NetError> {
         let name = || &self.graph.values[node.inputs[k]].name;
         let found = self.graph.constant_f32(node.inputs[k]);
-        let found = found.ok_or_else(|| NetError::Invalid(format!("{:?} is not a constant of 32-bit floats", name())))?;
+        let found =
+            found.ok_or_else(|| NetError::Invalid(format!("{:?} is not a constant of 32-bit floats", name())))?;
         Ok(found.iter().copied().collect())
     }
 

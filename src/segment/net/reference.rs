@@ -105,7 +105,7 @@ fn transpose(
     window: &Window,
     extra: [usize; 3],
 ) -> Array4<f64> {
-    let (n_in, n_out, n) = (weights.shape()[0], weights.shape()[1], shape(x));
+    let (n_out, n) = (weights.shape()[1], shape(x));
     let size = [0, 1, 2].map(|a| window.spread(a, n[a], extra[a]).unwrap());
     let weights = weights.as_slice().unwrap();
     let n_taps: usize = window.kernel.iter().product();

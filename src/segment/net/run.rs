@@ -50,8 +50,7 @@ impl Net {
         let plan = self.plan(self.shape_zyx(input.shape())?)?;
         let kept = self.lock().1.take();
         let fits = |memory: &Memory| memory.iter().map(Vec::len).eq(plan.slot_len.iter().copied());
-        let mut memory =
-            kept.filter(fits).unwrap_or_else(|| plan.slot_len.iter().map(|n| vec![0.0; *n]).collect());
+        let mut memory = kept.filter(fits).unwrap_or_else(|| plan.slot_len.iter().map(|n| vec![0.0; *n]).collect());
         let layout = plan.layouts[self.program.input];
         layout.pack(input, &mut memory[plan.slots[self.program.input]], 0.0, |v| v);
         let mut known: Vec<Moments> = Vec::new();

@@ -257,7 +257,8 @@ impl Convolution {
             let channels =
                 Channels { n_blocks: pass.n, block: input.block, plane: input.plane(), weights: block_weights };
             for row in 0..n_rows {
-                let (z, y) = ((task.first_row + row) / layout.shape_zyx[1], (task.first_row + row) % layout.shape_zyx[1]);
+                let (z, y) =
+                    ((task.first_row + row) / layout.shape_zyx[1], (task.first_row + row) % layout.shape_zyx[1]);
                 let ((pattern_z, base_z), (pattern_y, base_y)) = (sweep.z.of[z], sweep.y.of[y]);
                 let from = (base_z * input.shape_zyx[1] as isize + base_y) * input.row() as isize;
                 for (p, phase) in sweep.phases.iter().enumerate() {

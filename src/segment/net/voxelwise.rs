@@ -30,7 +30,9 @@ impl Affine {
             let (factor, shift) = self.of_block(k / layout.rows());
             let voxels = inside_mut(layout, row);
             match other {
-                None => voxels.iter_mut().for_each(|voxel| self.voxel(voxel, voxel.to_owned(), factor, shift, &[0.0; BLOCK])),
+                None => voxels
+                    .iter_mut()
+                    .for_each(|voxel| self.voxel(voxel, voxel.to_owned(), factor, shift, &[0.0; BLOCK])),
                 Some((other, values)) => {
                     let added = inside(other, k, values);
                     let pairs = voxels.iter_mut().zip(added);
@@ -53,7 +55,14 @@ impl Affine {
         (&self.factor.as_chunks().0[block], &self.shift.as_chunks().0[block])
     }
 
-    fn voxel(&self, to: &mut [f32; BLOCK], x: [f32; BLOCK], factor: &[f32; BLOCK], shift: &[f32; BLOCK], other: &[f32; BLOCK]) {
+    fn voxel(
+        &self,
+        to: &mut [f32; BLOCK],
+        x: [f32; BLOCK],
+        factor: &[f32; BLOCK],
+        shift: &[f32; BLOCK],
+        other: &[f32; BLOCK],
+    ) {
         for c in 0..BLOCK {
             let t = x[c] * factor[c] + shift[c] + other[c];
             let u = t * self.slope;
@@ -104,7 +113,8 @@ pub fn pool(window: &Window, pooling: Pooling, from: (Layout, &[f32]), layout: L
     let size = input.shape_zyx;
     // The input voxels along an axis that output voxel `o` reads.
     let reads = |axis: usize, o: usize| {
-        let at = move |k: usize| (o * window.stride[axis] + k * window.dilation[axis]).checked_sub(window.pad_low[axis]);
+        let at =
+            move |k: usize| (o * window.stride[axis] + k * window.dilation[axis]).checked_sub(window.pad_low[axis]);
         (0..window.kernel[axis]).filter_map(at).filter(move |at| *at < size[axis])
     };
     to[..layout.len()].par_chunks_exact_mut(layout.row()).enumerate().for_each(|(k, row)| {
