@@ -1,9 +1,10 @@
 //! Segmentation networks on the own engine, on tract and on onnxruntime, in alternating runs: `cargo bench --bench
 //! segment [-- NETWORK...]`.
 //!
-//! METWATCH_BENCH_PYTHON names a Python that has onnx and onnxruntime; `segment_peer.py` makes the networks (random
-//! weights, seeded) and runs beside as a child. The fastest of some runs counts, since other processes only add; with
-//! one thread it is processor time, which leaves them out. GFLOP count padding, as others do.
+//! NETWORK-int8 is a network quantized by onnxruntime (QDQ), on both sides in integers, beside the f32 network that it
+//! was made from. METWATCH_BENCH_PYTHON names a Python that has onnx and onnxruntime; `segment_peer.py` makes the
+//! networks (random weights, seeded) and runs beside as a child. The fastest of some runs counts, since other processes
+//! only add; with one thread it is processor time, which leaves them out. GFLOP count padding, as others do.
 #![allow(clippy::disallowed_methods, reason = "a benchmark reads files, the clock and starts processes")]
 
 use metwatch::segment::{Backend, InstructionSet, Network};
@@ -16,6 +17,8 @@ use std::time::Instant;
 /// A network is run until this many seconds are over for each engine, at least twice.
 const SECONDS: f64 = 3.0;
 const RUNS_MAX: usize = 15;
+/// The network that an int8 one was made from.
+const PARENT: &str = "own f32";
 
 fn main() {
     println!("machine: {}", metwatch::device::survey().summary());
@@ -34,7 +37,9 @@ fn main() {
         let line = peer.line();
         let words: Vec<&str> = line.split_whitespace().collect();
         match &words[..] {
-            ["ready", version] => break println!("beside onnxruntime {version}, f32"),
+            ["ready", version] => {
+                break println!("beside onnxruntime {version}; NAME-int8 is NAME quantized by its quantize_static");
+            }
             [name, shape @ ..] => {
                 let shape: Vec<usize> = shape.iter().map(|n| n.parse().expect("a size")).collect();
                 networks.push((name.to_string(), shape));
@@ -119,9 +124,19 @@ fn measure(name: &str, shape: &[usize], folder: &Path, peer: &mut Peer) {
     let mut engines: Vec<(String, Network)> = InstructionSet::available()
         .into_iter()
         .filter(|set| *set != InstructionSet::Plain)
-        .map(|set| (set.name().to_string(), Network::load_with(set, &onnx, "input", "logits").expect("known")))
+        .map(|set| Network::load_with(set, &onnx, "input", "logits").expect("known"))
+        .map(|network| (network.instruction_set().to_string(), network))
         .collect();
-    engines.push(("tract".into(), Network::load_on(Backend::Tract, &onnx, "input", "logits").expect("known")));
+    match name.strip_suffix("-int8") {
+        // The f32 parent, to see what integers gain; its logits are others.
+        Some(parent) => {
+            let onnx = std::fs::read(folder.join(format!("{parent}.onnx"))).expect("the peer wrote it");
+            engines.push((PARENT.into(), Network::load(&onnx, "input", "logits").expect("known")));
+        }
+        None => {
+            engines.push(("tract".into(), Network::load_on(Backend::Tract, &onnx, "input", "logits").expect("known")))
+        }
+    }
     let multiplications = engines[0].1.multiplications(shape).expect("it fits").expect("the own engine");
     let gflop = 2e-9 * multiplications as f64;
     let memory = engines[0].1.memory_bytes(shape).expect("it fits").expect("the own engine");
@@ -141,7 +156,7 @@ fn measure(name: &str, shape: &[usize], folder: &Path, peer: &mut Peer) {
                     // The first run prepares.
                     if runs > 0 {
                         *best = best.min(took);
-                    } else if threads == 1 {
+                    } else if threads == 1 && engine != PARENT {
                         let expected = floats(&folder.join(format!("{name}.logits")));
                         let pairs = || logits.iter().zip(&expected);
                         let size = expected.iter().fold(0.0f32, |m, v| m.max(v.abs()));

@@ -1,9 +1,12 @@
 """onnxruntime beside the own engine: python segment_peer.py FOLDER (needs onnx, onnxruntime, numpy). benches/segment.rs starts it.
 
 Writes NAME.onnx (random weights, seeded), NAME.input and NAME.logits (f32) for each network and prints "NAME CHANNELS SIZES...".
+A name that ends in -int8 is the network without that, quantized by quantize_static (QDQ, u8 activations, i8 weights per channel); it is
+written beside as NAME without -int8.
 Then for each line "NAME THREADS" on stdin it runs the network once and prints the seconds: processor time with one thread (it does not
 count what other processes take), else wall time.
 """
+import logging
 import pathlib
 import sys
 import time
@@ -25,6 +28,24 @@ NETWORKS = {
 }
 
 
+INT8 = "-int8"
+
+
+def quantize(source, target, shape):
+    """quantize_static with its defaults for this form, on one batch of noise."""
+    from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+
+    class One(CalibrationDataReader):
+        left = [np.random.default_rng(8).normal(0, 1, (1, *shape)).astype(np.float32)]
+
+        def get_next(self):
+            return {"input": self.left.pop()} if self.left else None
+
+    logging.disable(logging.WARNING)
+    quantize_static(str(source), str(target), One(), quant_format=QuantFormat.QDQ, per_channel=True,
+                    activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8)
+
+
 def session(path, threads):
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
@@ -35,11 +56,14 @@ def session(path, threads):
 
 def main():
     folder = pathlib.Path(sys.argv[1])
-    wanted = sys.argv[2:] or list(NETWORKS)
+    wanted = sys.argv[2:] or [name + kind for name in NETWORKS for kind in ("", INT8)]
     inputs, sessions = {}, {}
     for name in wanted:
-        make, shape = NETWORKS[name]
-        onnx.save(make(), folder / f"{name}.onnx")
+        base = name.removesuffix(INT8)
+        make, shape = NETWORKS[base]
+        onnx.save(make(), folder / f"{base}.onnx")
+        if name != base:
+            quantize(folder / f"{base}.onnx", folder / f"{name}.onnx", shape)
         inputs[name] = np.random.default_rng(7).normal(0, 1, (1, *shape)).astype(np.float32)
         inputs[name].tofile(folder / f"{name}.input")
         print(name, *shape, flush=True)

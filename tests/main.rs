@@ -29,6 +29,7 @@ mod risk;
 mod rooms;
 mod segment;
 mod segment_engine;
+mod segment_int8;
 mod series;
 mod statistics;
 mod store;

@@ -83,7 +83,7 @@ enum Command {
     Station(station::Args),
     /// Lists, shows and exports the studies of a store
     Study(study::Args),
-    /// Model packages: list, verify, install, activate, roll back, test, compare
+    /// Model packages: list, verify, install, activate, roll back, test, compare, import, quantize
     Model(model::Args),
     /// Newer model packages, from a server or a stick
     Update(update::Args),

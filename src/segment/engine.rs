@@ -21,6 +21,11 @@ impl Engine {
     /// Loads the network and compares its answer to the golden input.
     pub fn load(package: &Package) -> Result<Engine, SegmentError> {
         let engine = Engine { network: Network::load(&package.onnx, &package.input, &package.output)? };
+        if engine.network.is_integer() != package.is_int8 {
+            let [said, found] = if package.is_int8 { ["int8", "real"] } else { ["f32", "quantized"] };
+            let message = format!("its manifest says {said} arithmetic, its network has {found} activations");
+            return Err(SegmentError::PackageInvalid { message });
+        }
         engine.check(&package.golden, 1)?;
         Ok(engine)
     }
@@ -178,7 +183,7 @@ pub fn arg_max(values: &Array4<f32>) -> Array3<u8> {
 }
 
 /// The seeded input of golden vectors: a 64-bit linear congruential generator (Knuth's MMIX), upper 31 bits, in [-1, 1).
-pub(super) fn golden_input(seed: u64, n: usize) -> Vec<f32> {
+pub fn golden_input(seed: u64, n: usize) -> Vec<f32> {
     let mut state = seed;
     let next = |_| {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);

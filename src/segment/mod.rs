@@ -8,12 +8,14 @@
 
 mod engine;
 pub mod gate;
+mod int8;
 mod kernels;
 mod net;
 mod network;
 pub mod nnunet;
 mod package;
 mod postprocess;
+pub mod quantize;
 mod refine;
 mod resample;
 
@@ -92,6 +94,12 @@ pub enum SegmentError {
         /// Bytes that there are.
         available: u64,
     },
+    /// A network with quantized activations that would not be computed as it was made.
+    #[error("this quantized network cannot be run in integers; it uses: {operators}")]
+    QuantizedUnknown {
+        /// By their ONNX names.
+        operators: String,
+    },
     /// The network's output does not have the shape of its input.
     #[error("the network's output does not fit its input or its labels")]
     Shape,
@@ -119,6 +127,7 @@ impl Explain for SegmentError {
             Self::OperatorsUnknown { .. } => "segment.operators-unknown",
             Self::Channels { .. } => "segment.channels",
             Self::Memory { .. } => "segment.memory",
+            Self::QuantizedUnknown { .. } => "segment.quantized-unknown",
             Self::Shape => "segment.shape",
             Self::Volume(_) => "segment.volume",
             Self::TooLarge { .. } => "segment.too-large",
@@ -137,6 +146,10 @@ impl Explain for SegmentError {
             }
             Self::Memory { .. } => {
                 "use a machine with more memory, cut the scan to the abdomen, or leave out probabilities"
+            }
+            Self::QuantizedUnknown { .. } => {
+                "export the network so that it ends in logits (softmax, sigmoid and arg max are computed here) and quantize that, \
+                 name the tensor before them as the output, or quantize an f32 package with `metwatch model quantize`"
             }
             Self::Volume(_) => "send the series again or convert it again",
             Self::TooLarge { .. } => "check the voxel spacing in the image's header, or send the abdomen only",

@@ -1,6 +1,7 @@
 //! A network that runs: ONNX in, logits out, on the backend that was asked for.
 
 use super::SegmentError;
+use super::int8::{self, IntegerNet, Isa};
 use super::kernels::InstructionSet;
 use super::net::{Net, NetError, onnx};
 use ndarray::{ArrayD, ArrayViewD, IxDyn};
@@ -10,7 +11,7 @@ use tract_onnx::prelude::*;
 /// What computes a network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Backend {
-    /// The own engine ([`super::net`]): convolutional networks, two to four times as fast as tract.
+    /// The own engine: convolutional networks in f32 ([`super::net`]) or, where they are quantized, in integers ([`super::int8`]).
     Own,
     /// tract: whatever ONNX it loads.
     Tract,
@@ -34,6 +35,8 @@ pub struct Network {
 
 enum Runs {
     Own(Box<Net>),
+    /// The own engine on a network with quantized activations.
+    Integer(Box<IntegerNet>),
     Tract(Box<TractNetwork>),
 }
 
@@ -42,7 +45,9 @@ impl Network {
     /// it if it knows every operator, else tract.
     pub fn load(onnx: &[u8], input: &str, output: &str) -> Result<Network, SegmentError> {
         match own(onnx, input, output, InstructionSet::best()) {
-            Ok(net) => Ok(Network { runs: Runs::Own(Box::new(net)), why_tract: None }),
+            Ok(runs) => Ok(Network { runs, why_tract: None }),
+            // tract takes such a network and gives something else: with softmax inside, the arg max of 1 % of the voxels agrees.
+            Err(error) if onnx::has_operator(onnx, "QuantizeLinear") => Err(refused(error, true)),
             Err(error) => {
                 let net = TractNetwork::load(onnx, input, output)?;
                 Ok(Network { runs: Runs::Tract(Box::new(net)), why_tract: Some(error.to_string()) })
@@ -64,17 +69,15 @@ impl Network {
     /// Loads an ONNX network on the own engine with an instruction set that may be less than the best (tests,
     /// measurements).
     pub fn load_with(set: InstructionSet, onnx: &[u8], input: &str, output: &str) -> Result<Network, SegmentError> {
-        let net = own(onnx, input, output, set).map_err(|error| match error {
-            NetError::Unsupported(operators) => SegmentError::OperatorsUnknown { operators: operators.join(", ") },
-            other => SegmentError::Network { action: "loading the network", message: other.to_string() },
-        })?;
-        Ok(Network { runs: Runs::Own(Box::new(net)), why_tract: None })
+        let quantized = onnx::has_operator(onnx, "QuantizeLinear");
+        let runs = own(onnx, input, output, set).map_err(|error| refused(error, quantized))?;
+        Ok(Network { runs, why_tract: None })
     }
 
     /// What computes it.
     pub fn backend(&self) -> Backend {
         match self.runs {
-            Runs::Own(_) => Backend::Own,
+            Runs::Own(_) | Runs::Integer(_) => Backend::Own,
             Runs::Tract(_) => Backend::Tract,
         }
     }
@@ -83,8 +86,14 @@ impl Network {
     pub fn instruction_set(&self) -> &'static str {
         match &self.runs {
             Runs::Own(net) => net.instruction_set().name(),
+            Runs::Integer(net) => net.isa().name(),
             Runs::Tract(_) => "chosen by tract",
         }
+    }
+
+    /// Whether it has quantized activations and runs in integers.
+    pub fn is_integer(&self) -> bool {
+        matches!(self.runs, Runs::Integer(_))
     }
 
     /// Why [`Network::load`] took tract: the operators that the own engine does not have.
@@ -97,6 +106,7 @@ impl Network {
     pub fn memory_bytes(&self, shape: &[usize]) -> Result<Option<usize>, SegmentError> {
         match &self.runs {
             Runs::Own(net) => net.memory_bytes(shape).map(Some).map_err(|e| running(&e)),
+            Runs::Integer(net) => net.memory_bytes(shape).map(Some).map_err(|e| running(&e)),
             Runs::Tract(_) => Ok(None),
         }
     }
@@ -105,6 +115,7 @@ impl Network {
     pub fn multiplications(&self, shape: &[usize]) -> Result<Option<usize>, SegmentError> {
         match &self.runs {
             Runs::Own(net) => net.multiplications(shape).map(Some).map_err(|e| running(&e)),
+            Runs::Integer(net) => net.multiplications(shape).map(Some).map_err(|e| running(&e)),
             Runs::Tract(_) => Ok(None),
         }
     }
@@ -115,14 +126,29 @@ impl Network {
         let spatial = input.shape().get(1..).unwrap_or_default().to_vec();
         let logits = match &self.runs {
             Runs::Own(net) => net.logits(input).map_err(|e| running(&e))?,
+            Runs::Integer(net) => net.logits(input).map_err(|e| running(&e))?,
             Runs::Tract(net) => net.logits(input)?,
         };
         if logits.shape().get(1..) == Some(&spatial[..]) { Ok(logits) } else { Err(SegmentError::Shape) }
     }
 }
 
-fn own(bytes: &[u8], input: &str, output: &str, set: InstructionSet) -> Result<Net, NetError> {
-    Net::new(&onnx::read(bytes, input, output)?, set)
+fn own(bytes: &[u8], input: &str, output: &str, set: InstructionSet) -> Result<Runs, NetError> {
+    let graph = onnx::read(bytes, input, output)?;
+    if int8::is_quantized(&graph) {
+        return Ok(Runs::Integer(Box::new(IntegerNet::new(&graph, Isa::within(set))?)));
+    }
+    Ok(Runs::Own(Box::new(Net::new(&graph, set)?)))
+}
+
+fn refused(error: NetError, quantized: bool) -> SegmentError {
+    match error {
+        NetError::Unsupported(operators) if quantized => {
+            SegmentError::QuantizedUnknown { operators: operators.join(", ") }
+        }
+        NetError::Unsupported(operators) => SegmentError::OperatorsUnknown { operators: operators.join(", ") },
+        other => SegmentError::Network { action: "loading the network", message: other.to_string() },
+    }
 }
 
 fn running(error: &NetError) -> SegmentError {

@@ -78,6 +78,8 @@ pub struct Package {
     pub scheme: LabelScheme,
     /// Arithmetic and weights, for results.
     pub quantization: String,
+    /// Whether the manifest promises integer arithmetic.
+    pub is_int8: bool,
     /// Limits of the quality gate.
     pub limits: Limits,
     /// Measured figures, name -> value.
@@ -220,7 +222,11 @@ struct PlanRow {
 #[serde(deny_unknown_fields)]
 struct Quantization {
     weights: String,
+    /// `f32`, or `int8` where activations are quantized as well.
     arithmetic: String,
+    /// How the ranges of activations were found; for people.
+    #[serde(default, rename = "calibration")]
+    _calibration: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -320,6 +326,7 @@ impl Package {
             output: m.io.output,
             plan,
             scheme,
+            is_int8: m.quantization.arithmetic == "int8",
             quantization: format!("{} weights, {} arithmetic", m.quantization.weights, m.quantization.arithmetic),
             limits: limits(m.gate)?,
             metrics: m.metrics,

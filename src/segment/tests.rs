@@ -60,7 +60,7 @@ fn segmenter() -> Segmenter {
 }
 
 /// A body of 140 HU in air, on a mattress of -100 HU (for the share of fat); on the patient's right a liver of 110 HU (ball of 70 mm radius: 1437 mL) with a lesion of 60 HU (20 mm).
-fn patient(direction: [[f64; 3]; 3], size: [usize; 3], spacing_mm: [f64; 3]) -> (Volume, Array3<u8>) {
+pub fn patient(direction: [[f64; 3]; 3], size: [usize; 3], spacing_mm: [f64; 3]) -> (Volume, Array3<u8>) {
     let mut geometry = Geometry { size, spacing_mm, origin_mm: [0.0; 3], direction };
     geometry.origin_mm = geometry.position_mm(size.map(|n| (n as f64 - 1.0) / 2.0)).map(|m| -m);
     let liver = [-45.0, 0.0, 10.0]; // LPS: x to the left
@@ -80,8 +80,8 @@ fn patient(direction: [[f64; 3]; 3], size: [usize; 3], spacing_mm: [f64; 3]) -> 
     (Volume { hu, geometry }, truth)
 }
 
-const SIZE: [usize; 3] = [150, 140, 60];
-const SPACING_MM: [f64; 3] = [2.0, 2.2, 4.0];
+pub const SIZE: [usize; 3] = [150, 140, 60];
+pub const SPACING_MM: [f64; 3] = [2.0, 2.2, 4.0];
 
 fn codes(findings: &[Finding]) -> Vec<&'static str> {
     findings.iter().map(|f| f.code).collect()

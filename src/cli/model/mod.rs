@@ -6,6 +6,7 @@ mod compare_page;
 mod import_nnunet;
 mod install;
 mod list;
+mod quantize;
 mod rollback;
 mod self_test;
 mod verify;
@@ -41,6 +42,8 @@ enum Command {
     SelfTest(self_test::Args),
     /// Makes a segmenter package from a model trained with nnU-Net v2
     ImportNnunet(import_nnunet::Args),
+    /// Makes an int8 package from an f32 one, and measures what that costs in Dice
+    Quantize(quantize::Args),
 }
 
 /// Runs one of them.
@@ -54,6 +57,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
         Command::Compare(args) => compare::run(args),
         Command::SelfTest(args) => self_test::run(args),
         Command::ImportNnunet(args) => import_nnunet::run(args),
+        Command::Quantize(args) => quantize::run(args),
     }
 }
 

@@ -81,6 +81,8 @@ pub enum Operator {
         /// Factor of negative values.
         slope: f32,
     },
+    /// Inputs: x, smallest, largest (constants, both optional, in this order).
+    Clip,
     /// Along the channels.
     Concat,
     /// Of two tensors of one shape.

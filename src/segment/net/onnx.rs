@@ -31,6 +31,12 @@ pub fn read(onnx: &[u8], input: &str, output: &str) -> Result<Graph, NetError> {
     Ok(Graph { rank, channels, input, output, values: reader.values, nodes: reader.nodes })
 }
 
+/// Whether a file has an operator anywhere, also in parts that the output does not need.
+pub fn has_operator(onnx: &[u8], kind: &str) -> bool {
+    let model = tract_onnx::onnx().proto_model_for_read(&mut std::io::Cursor::new(onnx));
+    model.ok().and_then(|m| m.graph).is_some_and(|g| g.node.iter().any(|n| n.op_type == kind))
+}
+
 /// Sizes of an input; 0 where the file leaves them open.
 fn input_shape(info: &tract_onnx::pb::ValueInfoProto) -> Vec<usize> {
     use tract_onnx::pb::{tensor_shape_proto::dimension::Value::DimValue, type_proto::Value::TensorType};
@@ -171,6 +177,8 @@ impl Reader {
                 slope if slope <= 1.0 => Ok(Operator::LeakyRelu { slope }),
                 slope => Err(format!("LeakyRelu with slope {slope}")),
             },
+            // An empty name in the place of the smallest would move the largest there.
+            "Clip" if node.input.get(1).is_none_or(|name| !name.is_empty()) => Ok(Operator::Clip),
             "Concat" => match (attribute.int("axis", 1), self.rank) {
                 (1, _) => Ok(Operator::Concat),
                 (axis, Some(rank)) if axis + rank as i64 + 2 == 1 => Ok(Operator::Concat),

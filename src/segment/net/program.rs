@@ -191,6 +191,7 @@ impl<'a> Builder<'a> {
             Operator::AveragePool { window, count_padding: false } => self.pool(node, window, Pooling::Mean),
             Operator::AveragePool { window, count_padding: true } => self.pool(node, window, Pooling::MeanWithPadding),
             Operator::DequantizeLinear { .. } if self.graph.constant_f32(node.output).is_some() => Ok(()),
+            Operator::Clip => Err(NetError::Unsupported(vec!["Clip".into()])),
             Operator::QuantizeLinear { .. } => Err(NetError::Unsupported(vec!["QuantizeLinear of activations".into()])),
             Operator::DequantizeLinear { .. } => {
                 Err(NetError::Unsupported(vec!["DequantizeLinear of activations".into()]))

@@ -43,6 +43,10 @@ fn one(graph: &Graph, node: &Node, known: &BTreeMap<ValueId, Array4<f64>>) -> Ar
             y
         }
         Operator::LeakyRelu { slope } => x.mapv(|v| if v < 0.0 { v * f64::from(*slope) } else { v }),
+        Operator::Clip => {
+            let [low, high] = [1, 2].map(|k| constant(k).unwrap().first().copied().unwrap());
+            x.mapv(|v| v.clamp(low, high))
+        }
         Operator::Concat => {
             let parts: Vec<_> = node.inputs.iter().map(|v| known[v].view()).collect();
             concatenate(Axis(0), &parts).unwrap()
