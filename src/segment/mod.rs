@@ -522,8 +522,7 @@ fn check(volume: &Volume) -> Result<(), SegmentError> {
 
 /// HU as the first network takes them, shape (1, z, y, x).
 fn scaled(hu: &Array3<f32>, plan: &GridPlan) -> Array4<f32> {
-    let [low, high] = plan.clip_hu;
-    hu.mapv(|hu| (hu.clamp(low, high) - plan.center_hu) / plan.scale_hu).insert_axis(Axis(0))
+    hu.mapv(|hu| plan.input(hu)).insert_axis(Axis(0))
 }
 
 fn values(of: &[Option<u8>]) -> Vec<u8> {

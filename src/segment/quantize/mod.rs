@@ -13,7 +13,7 @@ pub use loss::{Figures, Row, judge, metrics};
 use super::int8::{self, IntegerNet, Isa};
 use super::net::graph::{Graph, Operator, ValueId};
 use super::net::{NetError, onnx};
-use super::{Grid, Package, Plan, SegmentError, engine::golden_input};
+use super::{Grid, GridPlan, Package, Plan, SegmentError, engine::golden_input};
 use crate::Explain;
 use crate::volume::Volume;
 use ndarray::{Array3, ArrayD, Axis, IxDyn, s};
@@ -43,6 +43,9 @@ pub enum QuantizeError {
     /// There is nothing to do.
     #[error("the network of this package is quantized already")]
     Already,
+    /// A model of nnU-Net, which normalizes and cuts its input in its own way.
+    #[error("models imported from nnU-Net are not quantized here")]
+    Nnunet,
     /// There is nothing to calibrate on.
     #[error("no volume was given to calibrate on")]
     NoVolume,
@@ -78,6 +81,7 @@ impl Explain for QuantizeError {
             Self::Segment(e) => e.code(),
             Self::Network(_) => "quantize.network",
             Self::Already => "quantize.already",
+            Self::Nnunet => "quantize.nnunet",
             Self::NoVolume => "quantize.no-volume",
             Self::Volumes(_) => "quantize.too-many",
             Self::Manifest(_) => "quantize.manifest",
@@ -93,6 +97,7 @@ impl Explain for QuantizeError {
                 "export convolutions, normalization, ReLU or leaky ReLU, pooling and concatenation only, ending in logits"
             }
             Self::Already => "use it as it is, or quantize its f32 parent",
+            Self::Nnunet => "use the f32 package, or import an ONNX that onnxruntime's quantize_static made of the model",
             Self::NoVolume => "name a folder with CT volumes: NIfTI or NRRD files, or folders of DICOM files",
             Self::Volumes(_) => "choose fewer, as different from each other as possible",
             Self::Manifest(_) => "install the package again from its source",
@@ -152,7 +157,7 @@ impl Scale {
 
 /// A package's network, and what its activations were on the volumes so far.
 pub struct Calibration {
-    plan: Plan,
+    plan: GridPlan,
     graph: Graph,
     net: IntegerNet,
     /// Values that become bytes, in groups of one scale: a concatenation and its parts.
@@ -164,13 +169,14 @@ pub struct Calibration {
 impl Calibration {
     /// Reads the network of a package.
     pub fn new(package: &Package) -> Result<Calibration, QuantizeError> {
+        let Plan::Grid(plan) = &package.plan else { return Err(QuantizeError::Nnunet) };
         let graph = onnx::read(&package.onnx, &package.input, &package.output)?;
         if int8::is_quantized(&graph) {
             return Err(QuantizeError::Already);
         }
         let net = IntegerNet::new(&graph, Isa::best())?;
         let groups = groups(&graph);
-        Ok(Calibration { plan: package.plan.clone(), graph, net, groups, samples: BTreeMap::new(), n_volumes: 0 })
+        Ok(Calibration { plan: plan.clone(), graph, net, groups, samples: BTreeMap::new(), n_volumes: 0 })
     }
 
     /// Runs the network on a volume and keeps values of its activations.
@@ -223,7 +229,7 @@ impl Calibration {
     }
 }
 
-impl Plan {
+impl GridPlan {
     /// What the network is given for a voxel.
     pub fn input(&self, hu: f32) -> f32 {
         (hu.clamp(self.clip_hu[0], self.clip_hu[1]) - self.center_hu) / self.scale_hu
