@@ -61,8 +61,6 @@ enum Command {
     Series(series::Args),
     /// Segments a CT into a label map
     Segment(segment::Args),
-    /// Makes model packages
-    Model(model::Args),
     /// Computes radiomics of an image and a mask, as PyRadiomics does
     Extract(extract::Args),
     /// Holds every published value of IBSI 1 against what is computed here
@@ -151,7 +149,6 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
         Command::Analyze(args) => analyze::run(args),
         Command::Series(args) => series::run(args),
         Command::Segment(args) => segment::run(args),
-        Command::Model(args) => model::run(args),
         Command::Extract(args) => extract::run(args),
         Command::Ibsi(args) => ibsi::run(args),
         Command::Score(args) => score::run(args),

@@ -436,7 +436,11 @@ fn refine(row: RefineRow, scheme: &LabelScheme, files: &mut BTreeMap<String, Vec
         return Err(invalid("[refine] has a value out of range".into()));
     }
     Ok(Refine {
-        golden: grid_golden(files.get(&row.golden).ok_or_else(|| missing(&row.golden))?, &row.golden, row.pad_multiple)?,
+        golden: grid_golden(
+            files.get(&row.golden).ok_or_else(|| missing(&row.golden))?,
+            &row.golden,
+            row.pad_multiple,
+        )?,
         onnx: files.remove(&row.file).ok_or_else(|| missing(&row.file))?,
         input: row.input,
         output: row.output,

@@ -113,9 +113,10 @@ pub(super) fn models(config: &Config) -> Finding {
             ))
         }
         // No reason not to start: the service leaves an active package that fails for the one before it, and tells it.
-        Err(e) if config.models.slots.is_some() => {
-            Finding::good(format!("an active package fails and will be left when the service starts: {e} ({})", e.code()))
-        }
+        Err(e) if config.models.slots.is_some() => Finding::good(format!(
+            "an active package fails and will be left when the service starts: {e} ({})",
+            e.code()
+        )),
         Err(e) => Finding::bad(e.to_string(), e.code(), e.advice()),
     }
 }

@@ -3,12 +3,12 @@
 use super::analysis::{Models, ModelsError, load_nomogram, load_segmenter};
 use super::events::{self, Told};
 use super::now_ms;
-use crate::{Explain, device};
 use crate::alert::payload::EventKind;
 use crate::risk::Nomogram;
 use crate::segment::Segmenter;
 use crate::store::Store;
 use crate::update::{Journal, Kind, Lock, RolledBack, Slots, ThisBox, UpdateError};
+use crate::{Explain, device};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -102,7 +102,9 @@ pub enum StoreError {
         why: String,
     },
     /// The disk refused to sync, now or before.
-    #[error("the disk did not confirm what was written before {doing}: nothing is promised until the service starts again")]
+    #[error(
+        "the disk did not confirm what was written before {doing}: nothing is promised until the service starts again"
+    )]
     Unsure {
         /// The operation.
         doing: String,

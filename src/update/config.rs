@@ -30,13 +30,6 @@ fn timeout_s() -> u32 {
 
 impl Default for Config {
     fn default() -> Self {
-        Config {
-            url: None,
-            root: None,
-            ca_file: None,
-            packages: Vec::new(),
-            automatic: false,
-            timeout_s: timeout_s(),
-        }
+        Config { url: None, root: None, ca_file: None, packages: Vec::new(), automatic: false, timeout_s: timeout_s() }
     }
 }

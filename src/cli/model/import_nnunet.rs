@@ -47,7 +47,7 @@ fn mirror_axes(text: &str) -> Result<Axes, String> {
 
 fn label(text: &str) -> Result<(String, Region), String> {
     let (name, region) = text.split_once('=').ok_or("give NAME=REGION")?;
-    let known = || Region::ALL.map(Region::name).join(", ");
+    let known = || Region::all().map(Region::name).collect::<Vec<_>>().join(", ");
     let region = Region::from_name(region).ok_or_else(|| format!("{region:?} is none of {}", known()))?;
     Ok((name.into(), region))
 }

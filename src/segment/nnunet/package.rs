@@ -240,18 +240,8 @@ pub fn scheme(labels: &[Label]) -> Result<LabelScheme, ImportError> {
                 region.title()
             )));
         }
-        entries.push((label.value, region, snomed(region).into()));
+        entries.push((label.value, region, region.snomed().into()));
     }
     entries.sort_by_key(|(value, ..)| *value);
     Ok(LabelScheme { entries })
-}
-
-/// SNOMED CT codes, as the shipped package has them.
-fn snomed(region: Region) -> &'static str {
-    match region {
-        Region::Liver => "10200004",
-        Region::LiverLesion => "108369006",
-        Region::Colon => "71854001",
-        Region::ColorectalTumor => "363406005",
-    }
 }

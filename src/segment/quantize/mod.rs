@@ -97,7 +97,9 @@ impl Explain for QuantizeError {
                 "export convolutions, normalization, ReLU or leaky ReLU, pooling and concatenation only, ending in logits"
             }
             Self::Already => "use it as it is, or quantize its f32 parent",
-            Self::Nnunet => "use the f32 package, or import an ONNX that onnxruntime's quantize_static made of the model",
+            Self::Nnunet => {
+                "use the f32 package, or import an ONNX that onnxruntime's quantize_static made of the model"
+            }
             Self::NoVolume => "name a folder with CT volumes: NIfTI or NRRD files, or folders of DICOM files",
             Self::Volumes(_) => "choose fewer, as different from each other as possible",
             Self::Manifest(_) => "install the package again from its source",
