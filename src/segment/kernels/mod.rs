@@ -230,7 +230,7 @@ impl Kernels {
         for k in 0..n_tiles {
             let pixels = n / n_tiles + usize::from(k < n % n_tiles);
             // A tile of one voxel has no step: any stride can use it.
-            let step = if known { row.step } else { BLOCK };
+            let step = if known { row.step } else { channels.block };
             let tile = self.pick(blocks, pixels, channels.block, step).expect("every tile up to the largest is there");
             let input = row.input.as_ptr().wrapping_offset(row.at).wrapping_add(first * row.step);
             // SAFETY: the processor has the set (`Kernels::new`); the tile reads `taps`, `channels` and `pixels` from

@@ -243,6 +243,24 @@ fn a_network_with_everything_agrees_with_the_definition() {
 }
 
 #[test]
+fn a_first_layer_may_step() {
+    for (channels, stride) in [(1, 2), (1, 3), (3, 2), (16, 3)] {
+        let mut layers = Layers::new(5, channels);
+        let down = layers.conv(0, [channels, 8], same([3; 3], [stride; 3]));
+        layers.up(down, [8, 3], patches([stride; 3]), [0; 3]);
+        let input = layers.input([2 * stride, 3 * stride, 5 * stride]);
+        let expected = &evaluate(&layers.graph, &wide(&input))[&layers.graph.output];
+        let size = expected.iter().fold(0.0f64, |m, v| m.max(v.abs()));
+        for set in InstructionSet::available() {
+            let net = Net::new(&layers.graph, set).expect("a graph that is known");
+            let found = net.logits(input.view()).expect("an input that fits");
+            let error = found.iter().zip(expected).map(|(a, b)| (f64::from(*a) - b).abs()).fold(0.0, f64::max);
+            assert!(error < 2e-5 * size, "{channels} channels, stride {stride}, {set:?}: {error:e} of {size}");
+        }
+    }
+}
+
+#[test]
 fn the_number_of_threads_does_not_change_a_bit() {
     let mut layers = everything(6);
     let input = layers.input([6, 48, 52]);
