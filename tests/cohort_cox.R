@@ -47,7 +47,8 @@ chosen <- attr(terms(selected), "term.labels")
 answer$selection <- list(passed = passed, kept = chosen, aic = selected$anova$AIC)
 
 # Models, and how they do at the month.
-censoring <- survfit(Surv(training$time_months, 1 - training$mlm) ~ 1)
+# Events come before censorings of the same day, so they are no longer at risk of it.
+censoring <- survfit(Surv(training$time_months - 1e-6 * training$mlm, 1 - training$mlm) ~ 1)
 uncensored <- stepfun(censoring$time, c(1, censoring$surv))
 describe <- function(terms, data) {
   fit <- do.call(coxph, list(formula_of(terms), data[train, ], control = exact))

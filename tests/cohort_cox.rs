@@ -119,11 +119,13 @@ fn check_model(fitted: &Fitted, model: &cohort::Model, want: &Value) {
         close(&what("slope"), &c.slope.unwrap(), &numbers(&want["slope"]), tolerance);
         close(&what("distances"), &c.distances.unwrap(), &numbers(&want["distances"]), 4.0 * tolerance);
         // rms has survival where we have risk, so its groups come the other way round.
-        let groups: Vec<Vec<f64>> = want["groups"].as_array().unwrap().iter().map(numbers).collect();
+        // The fifth column, an error, is infinite where nobody is left.
+        let row = |group: &Value| group.as_array().unwrap()[..4].iter().map(f).collect();
+        let groups: Vec<Vec<f64>> = want["groups"].as_array().unwrap().iter().map(row).collect();
         assert_eq!(groups.len(), c.groups.len());
         for (ours, rms) in c.groups.iter().zip(groups) {
             let found = [1.0 - ours.predicted, ours.n as f64, ours.events as f64, 1.0 - ours.observed.unwrap()[0]];
-            close(&what("group"), &found, &rms[..4], tolerance);
+            close(&what("group"), &found, &rms, tolerance);
         }
         let curve = fitted.results.decision_curves.iter().find(|d| d.model == model.name && d.part == p.part).unwrap();
         let at = |t: f64| curve.model_curve.iter().find(|c| (c[0] - t).abs() < 1e-9).map_or(0.0, |c| c[1]);
@@ -140,7 +142,11 @@ fn check_nomogram(r: &cohort::Results, want: &Value) {
             close(ours, &axis(ours).points, &numbers(points), PATH);
         }
     }
-    close("linear predictor", &axis("Linear predictor").points, &numbers(&want["lp"]["x"]), PATH);
+    // R has the logarithm of AFP as its own axis, whose round ends lie elsewhere: total points are shifted by a constant.
+    let (lp, theirs) = (&axis("Linear predictor").points, numbers(&want["lp"]["x"]));
+    let offset = lp[0] - theirs[0];
+    let shifted = |points: &[f64]| points.iter().map(|v| v - offset).collect::<Vec<f64>>();
+    close("linear predictor", &shifted(lp), &theirs, PATH);
     for month in [12, 36, 60] {
         let scale = &want["scales"][format!("S {month}")];
         let ours = axis(&format!("Event-free at {month} months"));
@@ -154,7 +160,7 @@ fn check_nomogram(r: &cohort::Results, want: &Value) {
         let mut both: Vec<(f64, f64)> = ticks.into_iter().zip(numbers(&scale["x"])).collect();
         both.sort_by(|a, b| a.0.total_cmp(&b.0));
         assert_eq!(labels, both.iter().map(|b| b.0).collect::<Vec<_>>(), "{month}");
-        close("survival scale", &ours.points, &both.iter().map(|b| b.1).collect::<Vec<_>>(), PATH);
+        close("survival scale", &shifted(&ours.points), &both.iter().map(|b| b.1).collect::<Vec<_>>(), PATH);
     }
 }
 

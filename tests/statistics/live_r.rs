@@ -125,10 +125,11 @@ fn path_equals(test: &str, design: Design, survival: bool, alpha: f64) {
     let count = cv.path.lambdas.len();
     for (k, &lambda) in cv.path.lambdas.iter().enumerate() {
         let what = format!("{test}, seed {seed}, lambda {k}");
-        assert!((cv.path.deviance_ratios[k] - r["dev_ratio"][k]).abs() < 1e-6, "{what}: deviance ratio");
         assert!(cv.path.optimality[k] < 1e-9, "{what}: {}", cv.path.optimality[k]);
         // What glmnet itself leaves open (README of the stored cases): 1e-3, in the first half of a path 1e-4.
         let (relative, of_largest) = if 2 * k < count { (1e-4, 5e-5) } else { (1e-3, 2e-4) };
+        let explained = (cv.path.deviance_ratios[k] - r["dev_ratio"][k]).abs();
+        assert!(explained < relative / 100.0, "{what}: deviance ratio differs by {explained:e}");
         let theirs = &r["beta"][k * design.p..(k + 1) * design.p];
         let ours = cv.path.at(lambda).1;
         let largest = theirs.iter().zip(&sd).map(|(b, s)| (b * s).abs()).fold(0.0, f64::max);
