@@ -307,7 +307,10 @@ fn the_package_reproduces_the_fits_own_predictions() {
     assert!(package.notes.is_empty(), "{:?}", package.notes);
     let nomogram = Nomogram::from_files(&package.files).expect("it loads");
     let names: Vec<(&str, &str)> = nomogram.variants.iter().map(|v| (v.name.as_str(), v.status.name())).collect();
-    assert_eq!(names, [("complete", "final"), ("image_laboratory", "provisional"), ("image", "provisional")]);
+    let known = [("complete", "final"), ("image_laboratory", "provisional"), ("image", "provisional")];
+    let without_tumor =
+        ["complete_without_tumor", "image_laboratory_without_tumor", "image_without_tumor"].map(|n| (n, "provisional"));
+    assert_eq!(names, [known, without_tumor].concat());
     let model = |name: &str| &fitted.results.models.iter().find(|m| m.name == name).expect("the model").lp;
     let term = |row: usize, name: &str| {
         fitted.cohort.terms.iter().find(|t| t.candidate.name == name).expect("a term").raw[row]

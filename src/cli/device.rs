@@ -88,7 +88,7 @@ fn table(machine: &Machine, m: &MachineV1, nvml: Option<&str>) {
         row("release", &found.jetpack().map_or(release.clone(), |major| format!("{release} (JetPack {major})")));
     }
     row("computes", &device::survey().summary());
-    row("backend", &format!("tract on the CPU; recommended: {}", board.backend.recommended));
+    row("backend", &format!("metwatch's own engine on the CPU; recommended: {}", board.backend.recommended));
     known(board);
     let unit = |reading: &Option<ReadingV1<f64>>, factor: f64, unit: &str| {
         reading.as_ref().map_or("not known".into(), |r| format!("{:.1} {unit}  [{}]", r.value * factor, r.source))

@@ -4,7 +4,7 @@ use super::Failure;
 use crate::Explain;
 use crate::dicom;
 use crate::risk::Nomogram;
-use crate::segment::{Gate, Segmenter};
+use crate::segment::{Backend, Gate, Segmenter};
 use crate::service::{Config, analysis};
 use crate::volume::{self, Volume};
 use std::collections::BTreeMap;
@@ -59,7 +59,12 @@ pub fn write_file(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
 
 /// A segmenter: from a package folder, or one in the binary by name; the first of these where nothing is asked for.
 pub fn load_segmenter(asked: Option<&Path>) -> Result<Segmenter, Failure> {
-    Ok(analysis::load_segmenter(asked)?)
+    load_segmenter_on(asked, None)
+}
+
+/// The same on the backend that is wanted.
+pub fn load_segmenter_on(asked: Option<&Path>, wanted: Option<Backend>) -> Result<Segmenter, Failure> {
+    Ok(analysis::load_segmenter(asked, wanted)?)
 }
 
 /// A nomogram: from a package folder, else the one in the binary.

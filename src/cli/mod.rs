@@ -32,7 +32,8 @@ use crate::Explain;
 use clap::{Parser, Subcommand};
 pub use extract::long_flags;
 pub use load::{
-    FileError, Scan, decoder, load_image, load_nomogram, load_rules, load_scan, load_segmenter, read_file, write_file,
+    FileError, Scan, decoder, load_image, load_nomogram, load_rules, load_scan, load_segmenter, load_segmenter_on,
+    read_file, write_file,
 };
 
 /// CT to risk of metachronous liver metastasis, on a box beside the scanner. Demonstration, not for clinical use.

@@ -1,7 +1,7 @@
 //! `metwatch segment`: a CT, or the channels of another model, into a label map.
 
-use super::{Failure, load_image, load_segmenter, write_file};
-use crate::segment::{Certainty, Estimate, Finding, Options, SegmentError, Segmentation, Segmenter, Step};
+use super::{Failure, load_image, load_segmenter_on, write_file};
+use crate::segment::{Backend, Certainty, Estimate, Finding, Options, SegmentError, Segmentation, Segmenter, Step};
 use crate::volume::{Image, LabelMap, Volume, Voxels, encode_nifti, encode_nifti_channels, encode_nrrd};
 use crate::{DISCLAIMER, Explain};
 use indicatif::ProgressBar;
@@ -31,9 +31,9 @@ pub struct Args {
     /// Threads to use; without it, all
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     threads: Option<u16>,
-    /// What runs the network
-    #[arg(long, value_name = "NAME", default_value = "tract", value_parser = ["tract"])]
-    backend: String,
+    /// What runs the network: metwatch's own engine or tract; without it, the engine where it knows every operator
+    #[arg(long, value_name = "NAME", value_parser = backend)]
+    backend: Option<Backend>,
     /// Does not mirror patches, though the model was trained for it: several times as fast, a little less accurate
     #[arg(long)]
     no_mirror: bool,
@@ -43,6 +43,11 @@ pub struct Args {
     /// Prints volumes, the gate's answer and times as JSON
     #[arg(long)]
     json: bool,
+}
+
+fn backend(text: &str) -> Result<Backend, String> {
+    let known = || Backend::ALL.map(Backend::name).join(" or ");
+    Backend::ALL.into_iter().find(|b| b.name() == text).ok_or_else(|| format!("{text:?} is not {}", known()))
 }
 
 /// A thread pool that the system refuses.
@@ -71,7 +76,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
 
 fn segment(args: &Args) -> Result<(), Failure> {
     let began = Instant::now();
-    let segmenter = load_segmenter(args.model.as_deref())?;
+    let segmenter = load_segmenter_on(args.model.as_deref(), args.backend)?;
     let load_ms = ms(began);
     let began = Instant::now();
     let paths: Vec<&PathBuf> = args.images.iter().chain(&args.channel).collect();
@@ -278,7 +283,7 @@ fn report(
                 "between_share": measures.on_grid.between_share,
                 "cut": measures.cut,
             },
-            "backend": args.backend,
+            "backend": segmenter.backend(),
             "estimate": plan_json(estimate),
         });
         if let Some(report) = report.as_object_mut() {

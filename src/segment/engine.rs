@@ -1,6 +1,7 @@
 //! One pass, or passes in overlapping blocks, of a network over a whole grid, guarded by golden vectors.
 
-use super::{Estimate, Grid, Package, SegmentError, network::Network, package::Golden, refine::Refine};
+use super::network::{Backend, Network};
+use super::{Estimate, Grid, Package, SegmentError, package::Golden, refine::Refine};
 use ndarray::{Array3, Array4, Axis, s};
 use rayon::prelude::*;
 
@@ -19,8 +20,9 @@ pub struct Engine {
 
 impl Engine {
     /// Loads the network and compares its answer to the golden input.
-    pub fn load(package: &Package) -> Result<Engine, SegmentError> {
-        let engine = Engine { network: Network::load(&package.onnx, &package.input, &package.output)? };
+    pub fn load(package: &Package, wanted: Option<Backend>) -> Result<Engine, SegmentError> {
+        let network = Network::load_wanted(wanted, &package.onnx, &package.input, &package.output)?;
+        let engine = Engine { network };
         if engine.network.is_integer() != package.is_int8 {
             let [said, found] = if package.is_int8 { ["int8", "real"] } else { ["f32", "quantized"] };
             let message = format!("its manifest says {said} arithmetic, its network has {found} activations");
@@ -31,10 +33,16 @@ impl Engine {
     }
 
     /// Loads the second network of a package likewise.
-    pub fn load_refine(refine: &Refine) -> Result<Engine, SegmentError> {
-        let engine = Engine { network: Network::load(&refine.onnx, &refine.input, &refine.output)? };
+    pub fn load_refine(refine: &Refine, wanted: Option<Backend>) -> Result<Engine, SegmentError> {
+        let network = Network::load_wanted(wanted, &refine.onnx, &refine.input, &refine.output)?;
+        let engine = Engine { network };
         engine.check(&refine.golden, refine.channels())?;
         Ok(engine)
+    }
+
+    /// The network that runs.
+    pub fn network(&self) -> &Network {
+        &self.network
     }
 
     fn check(&self, golden: &Golden, channels: usize) -> Result<(), SegmentError> {
@@ -214,8 +222,8 @@ mod tests {
 
     #[test]
     fn blocks_of_the_shipped_network_give_what_one_pass_gives() {
-        let engine =
-            Engine::load(&Package::from_files(super::super::tests::shipped()).expect("it ships")).expect("it ships");
+        let engine = Engine::load(&Package::from_files(super::super::tests::shipped()).expect("it ships"), None)
+            .expect("it ships");
         let input = || Array4::from_shape_vec((1, 200, 16, 16), golden_input(11, 200 * 256)).expect("200 x 256 values");
         let whole = engine.logits(input(), 8).expect("one pass");
         let blocks = engine.logits_in_blocks(input(), 8, 30_000).expect("blocks of 112 slices");

@@ -226,16 +226,21 @@ pub struct Segmentation {
 }
 
 impl Segmenter {
-    /// Loads the networks of a package and checks their golden vectors on this machine.
+    /// Loads the networks of a package on the own engine, or on tract what the engine does not know.
     pub fn load(package: Package) -> Result<Segmenter, SegmentError> {
+        Segmenter::load_on(package, None)
+    }
+
+    /// Loads the networks of a package and checks their golden vectors on this machine, on the backend that is wanted.
+    pub fn load_on(package: Package, wanted: Option<Backend>) -> Result<Segmenter, SegmentError> {
         let runner = match &package.plan {
             Plan::Grid(_) => Runner::Grid {
-                engine: engine::Engine::load(&package)?,
-                refine: package.refine.as_ref().map(engine::Engine::load_refine).transpose()?,
+                engine: engine::Engine::load(&package, wanted)?,
+                refine: package.refine.as_ref().map(|r| engine::Engine::load_refine(r, wanted)).transpose()?,
             },
             Plan::Nnunet(recipe) => {
                 let folds: Vec<(&[u8], &package::Golden)> = package.folds().collect();
-                Runner::Nnunet(nnunet::load(recipe, &folds, [&package.input, &package.output])?)
+                Runner::Nnunet(nnunet::load(recipe, &folds, [&package.input, &package.output], wanted)?)
             }
         };
         Ok(Segmenter { package, runner })
@@ -244,6 +249,20 @@ impl Segmenter {
     /// The package it was loaded from.
     pub fn package(&self) -> &Package {
         &self.package
+    }
+
+    /// What really runs, for results: the backend of each network, its instruction set, arithmetic.
+    pub fn backend(&self) -> String {
+        let networks: Vec<&Network> = match &self.runner {
+            Runner::Grid { engine, refine } => {
+                std::iter::once(engine).chain(refine.as_ref()).map(engine::Engine::network).collect()
+            }
+            Runner::Nnunet(folds) => folds.iter().collect(),
+        };
+        let mut names: Vec<String> =
+            networks.iter().map(|n| format!("{} ({})", n.backend().name(), n.instruction_set())).collect();
+        names.dedup();
+        format!("{}, CPU, {}", names.join(" and "), self.package.quantization)
     }
 
     /// What the labels mean.

@@ -18,6 +18,9 @@ pub enum Backend {
 }
 
 impl Backend {
+    /// All of them.
+    pub const ALL: [Backend; 2] = [Self::Own, Self::Tract];
+
     /// As results record it.
     pub fn name(self) -> &'static str {
         match self {
@@ -52,6 +55,19 @@ impl Network {
                 let net = TractNetwork::load(onnx, input, output)?;
                 Ok(Network { runs: Runs::Tract(Box::new(net)), why_tract: Some(error.to_string()) })
             }
+        }
+    }
+
+    /// [`Network::load_on`] where a backend is asked for, else [`Network::load`].
+    pub fn load_wanted(
+        wanted: Option<Backend>,
+        onnx: &[u8],
+        input: &str,
+        output: &str,
+    ) -> Result<Network, SegmentError> {
+        match wanted {
+            Some(backend) => Self::load_on(backend, onnx, input, output),
+            None => Self::load(onnx, input, output),
         }
     }
 

@@ -8,9 +8,9 @@ use super::result::{
     Status,
 };
 use crate::risk::{self, Assessment, ClinicalKey, ClinicalValues, Nomogram, RiskError};
-use crate::segment::{self, Finding, Gate, Package, Segmentation, Segmenter};
+use crate::segment::{self, Backend, Finding, Gate, Package, Segmentation, Segmenter};
 use crate::volume::{self, LabelMap, Region, Volume};
-use crate::{DISCLAIMER, Explain, console, device, dicom, radiomics, update};
+use crate::{DISCLAIMER, Explain, console, dicom, radiomics, update};
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -89,7 +89,7 @@ impl Explain for ModelsError {
 impl Models {
     /// Loads both packages, from folders or from the binary, hashes and golden vectors checked.
     pub fn load(segmenter: Option<&Path>, nomogram: Option<&Path>) -> Result<Models, ModelsError> {
-        Models::of(load_segmenter(segmenter)?, load_nomogram(nomogram)?)
+        Models::of(load_segmenter(segmenter, None)?, load_nomogram(nomogram)?)
     }
 
     /// Both packages, loaded before.
@@ -98,15 +98,14 @@ impl Models {
             return Err(ModelsError::NoLiver { id: segmenter.package().id.clone() });
         }
         let settings = radiomics::Settings::from_yaml(&nomogram.radiomics.yaml)?;
-        let isa = device::survey().instruction_sets.join(" ");
-        let backend = format!("tract, CPU, {} ({isa})", segmenter.package().quantization);
+        let backend = segmenter.backend();
         Ok(Models { segmenter, nomogram, settings, backend })
     }
 }
 
 /// Loads a segmenter: a package folder, or the name of one in the binary ([`super::BUILT_IN`]); `None` is the first of those.
-pub fn load_segmenter(asked: Option<&Path>) -> Result<Segmenter, ModelsError> {
-    Ok(Segmenter::load(Package::from_files(segmenter_files(asked)?)?)?)
+pub fn load_segmenter(asked: Option<&Path>, wanted: Option<Backend>) -> Result<Segmenter, ModelsError> {
+    Ok(Segmenter::load_on(Package::from_files(segmenter_files(asked)?)?, wanted)?)
 }
 
 /// Loads a nomogram; without a folder the one of the binary.

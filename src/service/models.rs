@@ -212,7 +212,8 @@ fn load_active(slots: &Slots, begins: [bool; 2], news: &mut Vec<ModelNews>) -> R
         }
         other => other?,
     };
-    let segmenter: Segmenter = load_kind(slots, Kind::Segmenter, begins[0], &lock, news, load_segmenter)?;
+    let segmenter: Segmenter =
+        load_kind(slots, Kind::Segmenter, begins[0], &lock, news, |asked| load_segmenter(asked, None))?;
     let nomogram: Nomogram = load_kind(slots, Kind::Nomogram, begins[1], &lock, news, load_checked_nomogram)?;
     let serial = slots.state().map_or(state.serial, |s| s.serial);
     Ok((Models::of(segmenter, nomogram)?, serial))

@@ -277,10 +277,11 @@ impl Site {
         };
         let gone = |name: &str| self.wrong(&format!("{name} is missing"));
         let name = format!("{n}.snapshot.json");
-        let snapshot = Some(self.signed(&name)?.ok_or_else(|| gone(&name))?);
+        let snapshot = self.signed(&name)?.ok_or_else(|| gone(&name))?;
         if role == "snapshot" {
-            return Ok(snapshot.unwrap_or_else(|| empty("meta")));
+            return Ok(snapshot);
         }
+        let snapshot = Some(snapshot);
         let name = format!("{}.targets.json", listed(&snapshot, "targets.json").unwrap_or(0));
         self.signed(&name)?.ok_or_else(|| gone(&name))
     }

@@ -203,8 +203,8 @@ impl Fetcher {
             require_space(wanted.part.parent().unwrap_or(Path::new(".")), wanted.length - have)?;
             let step = async {
                 match url.scheme() {
-                    "file" => self.from_file(url, wanted, &mut part),
-                    _ => self.from_server(url, wanted, &mut part, have).await,
+                    "file" => self.download_from_folder(url, wanted, &mut part),
+                    _ => self.download_from_server(url, wanted, &mut part, have).await,
                 }
             };
             let left = end.saturating_duration_since(Instant::now());
@@ -226,7 +226,7 @@ impl Fetcher {
         }
     }
 
-    fn from_file(&self, url: &Url, wanted: &Wanted, part: &mut File) -> Result<(), UpdateError> {
+    fn download_from_folder(&self, url: &Url, wanted: &Wanted, part: &mut File) -> Result<(), UpdateError> {
         let (mut file, length) = open(url)?;
         if length != wanted.length {
             return Err(UpdateError::Altered { what: url.to_string() });
@@ -242,7 +242,13 @@ impl Fetcher {
         }
     }
 
-    async fn from_server(&self, url: &Url, wanted: &Wanted, part: &mut File, have: u64) -> Result<(), UpdateError> {
+    async fn download_from_server(
+        &self,
+        url: &Url,
+        wanted: &Wanted,
+        part: &mut File,
+        have: u64,
+    ) -> Result<(), UpdateError> {
         let mut response = self.get(url, have).await?;
         let resumed = response.status() == StatusCode::PARTIAL_CONTENT && starts_at(&response, have);
         if !resumed {

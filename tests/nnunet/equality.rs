@@ -166,7 +166,8 @@ fn the_same_labels_for_any_number_of_threads_and_passes() {
         let (one, many) = (with(1, 1), with(2, 3));
         assert_eq!(one.labels.labels, many.labels.labels);
         assert_eq!(one.probabilities, many.probabilities, "to the bit");
-        assert_eq!(one.measures, many.measures);
+        // As text: an organ that the model does not know is a NaN in both.
+        assert_eq!(format!("{:?}", one.measures), format!("{:?}", many.measures));
     }
 }
 

@@ -138,7 +138,7 @@ fn manifests_with_odd_values_are_refused() {
         ("mirror_axes = [0, 1, 2]", "mirror_axes = [0, 3]"),
         ("normalization = \"ZScoreNormalization\"", "normalization = \"Z\""),
         ("value = 2", "value = 5"),
-        ("region = \"liver\"", "region = \"lung\""),
+        ("region = \"liver\"", "region = \"brain\""),
         ("order = 3", "order = 4"),
         ("[nnunet]", "[nnunet]\nunknown = 1"),
     ];

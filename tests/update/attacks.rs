@@ -129,8 +129,8 @@ fn a_flipped_byte_a_short_and_a_long_target() {
     let site = updated("target-bytes");
     site.publish(&spread(&site.0.join("n3"), &nomogram("1.3.0", &[])));
     let name = target_name(&site, "1.3.0");
-    let files = std::fs::read_dir(site.0.join("repo/targets")).unwrap().map(|e| e.unwrap().path());
-    let path = files.filter(|p| p.to_string_lossy().ends_with(&name)).next().unwrap();
+    let mut files = std::fs::read_dir(site.0.join("repo/targets")).unwrap().map(|e| e.unwrap().path());
+    let path = files.find(|p| p.to_string_lossy().ends_with(&name)).unwrap();
     let good = std::fs::read(&path).unwrap();
     let mut flipped = good.clone();
     flipped[good.len() / 2] ^= 1;

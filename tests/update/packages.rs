@@ -26,7 +26,10 @@ fn publish_apply_activate_refuse_and_roll_back_from_a_web_server() {
     cycle(&site, &from);
 }
 
-fn cycle(site: &Site, from: &dyn Fn(&str, &[&str]) -> Result<Value, String>) {
+/// Runs a command of `metwatch update` against the repository.
+type Update<'a> = &'a dyn Fn(&str, &[&str]) -> Result<Value, String>;
+
+fn cycle(site: &Site, from: Update<'_>) {
     let package = |name: &str, files: &Files| spread(&site.0.join(name), files);
     assert_eq!(site.active("segmenter"), ("0.1.0".into(), "built-in".into()));
     assert_eq!(from("check", &[]).unwrap()["news"], Value::Array(vec![]));
@@ -128,8 +131,8 @@ fn keys_are_rotated_and_the_old_ones_count_no_more() {
     let args = ["update", "check", "--from", &site.0.text("repo"), "--root", &site.root(), "--slots", &fresh, "--json"];
     assert_eq!(json(run(&args)).unwrap()["versions"]["root"], 5);
     // Who has a key that was replaced signs for nobody.
-    let old = std::fs::read_dir(site.0.join("keys")).unwrap().map(|e| e.unwrap().path());
-    let old = old.filter(|p| p.to_string_lossy().contains("timestamp.pem.until")).next().expect("it was moved aside");
+    let mut old = std::fs::read_dir(site.0.join("keys")).unwrap().map(|e| e.unwrap().path());
+    let old = old.find(|p| p.to_string_lossy().contains("timestamp.pem.until")).expect("it was moved aside");
     std::fs::copy(&old, site.0.join("keys/timestamp.pem")).unwrap();
     site.edit("timestamp", "pass");
     assert_eq!(code(site.update("check", &[])), "update.signature");

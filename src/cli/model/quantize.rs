@@ -28,7 +28,7 @@ pub struct Args {
     #[arg(long, value_name = "POINTS", default_value_t = 0.5, value_parser = points)]
     max_dice_loss: f64,
     /// How the range of an activation is chosen
-    #[arg(long, value_enum, default_value = "percentile")]
+    #[arg(long, value_enum, default_value = "mse")]
     range: RangeName,
     /// Folder of the int8 package; must be new or empty
     #[arg(long, value_name = "DIR")]

@@ -83,7 +83,8 @@ pub struct ImageLimits {
 impl Default for ImageLimits {
     fn default() -> Self {
         ImageLimits {
-            fat_share_refuse_under: 0.01,
+            // Edges of a water cylinder give 1.3 %.
+            fat_share_refuse_under: 0.02,
             dense_share_refuse_over: 0.15,
             bone_behind_mm_refuse_under: -5.0,
             right_of_center_mm_refuse_under: 20.0,

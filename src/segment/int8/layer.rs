@@ -207,7 +207,9 @@ impl Layer {
         tasks.for_each(|(task, chunk)| {
             let (mut pixels, mut places, mut taps) = (Vec::new(), Vec::new(), Vec::new());
             for phase in &self.phases {
-                (pixels.clear(), places.clear(), taps.clear());
+                pixels.clear();
+                places.clear();
+                taps.clear();
                 for row in 0..chunk.len() / row_len {
                     let Some([z, y]) = plan.row(task * rows_per_task + row) else { continue };
                     if z % grow[0] != phase.at[0] || y % grow[1] != phase.at[1] {

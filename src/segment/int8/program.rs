@@ -484,7 +484,7 @@ impl Builder<'_> {
                     Ok(numbers.and_then(|n| n.first().copied()).unwrap_or(otherwise))
                 };
                 let [low, high] = [bound(1, f32::NEG_INFINITY)?, bound(2, f32::INFINITY)?];
-                if !tail.finish.is_unbounded() || !(low <= high) {
+                if !tail.finish.is_unbounded() || low.is_nan() || high.is_nan() || high < low {
                     return Ok(false);
                 }
                 tail.finish.bounds = [low, high];

@@ -14,8 +14,11 @@ macro_rules! model {
     };
 }
 
-/// Name, file and how many convolutions run in integers and in f32.
-const CASES: [((&str, &[u8]), [usize; 2]); 8] = [
+/// Name and file.
+type Model = (&'static str, &'static [u8]);
+
+/// A network, and how many of its convolutions run in integers and in f32.
+const CASES: [(Model, [usize; 2]); 8] = [
     (model!("unet_3d_channel"), [6, 0]),
     (model!("unet_3d_tensor"), [6, 0]),
     (model!("unet_2d_signed"), [6, 0]),

@@ -3,7 +3,7 @@
 use super::import::ImportError;
 use super::recipe::{Label, Recipe, RecipeRow};
 use crate::segment::package::{Golden, hex, missing};
-use crate::segment::{SegmentError, engine::golden_input, network::Network};
+use crate::segment::{Backend, Network, SegmentError, engine::golden_input};
 use crate::volume::{LabelScheme, Region};
 use ndarray::{ArrayD, Axis, IxDyn};
 use serde::{Deserialize, Serialize};
@@ -199,9 +199,14 @@ pub fn read_golden(bytes: &[u8], recipe: &Recipe) -> Result<Vec<Golden>, Segment
 }
 
 /// Loads the networks of a package and checks the golden vectors of each on this machine.
-pub fn load(recipe: &Recipe, networks: &[(&[u8], &Golden)], io: [&str; 2]) -> Result<Vec<Network>, SegmentError> {
+pub fn load(
+    recipe: &Recipe,
+    networks: &[(&[u8], &Golden)],
+    io: [&str; 2],
+    wanted: Option<Backend>,
+) -> Result<Vec<Network>, SegmentError> {
     let load = |(onnx, golden): &(&[u8], &Golden)| {
-        let network = Network::load(onnx, io[0], io[1])?;
+        let network = Network::load_wanted(wanted, onnx, io[0], io[1])?;
         let spatial = &golden.shape_zyx[usize::from(recipe.is_2d())..];
         let shape: Vec<usize> = std::iter::once(recipe.channels.len()).chain(spatial.iter().copied()).collect();
         let logits = network.logits(input(&shape, golden.seed)?.view())?;

@@ -272,10 +272,10 @@ mod tests {
         // compute_gaussian((5, 8, 6), value_scaling_factor=10) of nnunetv2 2.8.1 with scipy 1.17.1, as float
         let w = gaussian([5, 8, 6]);
         assert_eq!(w[[2, 4, 3]], 10.0);
-        assert_eq!(w[[0, 0, 0]], 2.384185791015625e-07);
-        assert_eq!(w[[2, 4, 0]], 0.0033550262451171875);
-        assert_eq!(w[[1, 2, 5]], 0.01074981689453125);
-        assert_eq!(w[[4, 7, 1]], 1.895427703857422e-05);
+        assert_eq!(w[[0, 0, 0]], 2.384_185_8e-7);
+        assert_eq!(w[[2, 4, 0]], 0.003_355_026_2);
+        assert_eq!(w[[1, 2, 5]], 0.010_749_817);
+        assert_eq!(w[[4, 7, 1]], 1.895_427_7e-5);
     }
 
     #[test]

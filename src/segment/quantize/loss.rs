@@ -38,6 +38,8 @@ pub struct Figures {
     int8_truth: Overlap,
     /// Labels that the truth has somewhere; without it a Dice of 0 to 0 would look like no loss.
     in_truth: BTreeSet<u8>,
+    /// Whether some volume came without truth.
+    some_without_truth: bool,
 }
 
 /// One label.
@@ -49,6 +51,8 @@ pub struct Row {
     pub against_f32: f64,
     /// Dice of the f32 and of the int8 labels to the truth, where it has the label.
     pub truth: Option<[f64; 2]>,
+    /// False where the truth of every volume lacks the label: what either network marks then is false in both, and no loss.
+    pub is_judged: bool,
 }
 
 impl Row {
@@ -77,6 +81,8 @@ impl Figures {
             self.in_truth.extend(truth.iter().copied().collect::<BTreeSet<u8>>());
             self.f32_truth.add(f32_labels, truth);
             self.int8_truth.add(int8_labels, truth);
+        } else {
+            self.some_without_truth = true;
         }
         Ok(())
     }
@@ -90,6 +96,7 @@ impl Figures {
                 label: region.name(),
                 against_f32: self.networks.dice(*value)?,
                 truth: truth.map(|(f32_dice, int8_dice)| [f32_dice, int8_dice]),
+                is_judged: self.some_without_truth || self.in_truth.contains(value),
             })
         };
         scheme.entries.iter().filter_map(row).collect()
@@ -98,7 +105,8 @@ impl Figures {
 
 /// Refuses what lost more than `limit` Dice points in any label.
 pub fn judge(rows: &[Row], limit: f64) -> Result<(), QuantizeError> {
-    let worst = rows.iter().max_by(|a, b| a.loss().0.total_cmp(&b.loss().0)).ok_or(QuantizeError::NothingFound)?;
+    let judged = rows.iter().filter(|row| row.is_judged);
+    let worst = judged.max_by(|a, b| a.loss().0.total_cmp(&b.loss().0)).ok_or(QuantizeError::NothingFound)?;
     let (loss, against) = worst.loss();
     if loss <= limit { Ok(()) } else { Err(QuantizeError::Loss { label: worst.label.into(), loss, against, limit }) }
 }

@@ -35,7 +35,7 @@ fn dice_by_hand() {
 
 #[test]
 fn the_worst_label_decides_and_the_truth_goes_first() {
-    let row = |label, against_f32, truth| Row { label, against_f32, truth };
+    let row = |label, against_f32, truth| Row { label, against_f32, truth, is_judged: true };
     let rows = [row("liver", 0.999, None), row("colon", 0.90, Some([0.80, 0.797]))];
     // Colon differs from f32 in many voxels, but not for the worse: 0.3 points. Liver loses 0.1.
     assert!(judge(&rows, 0.31).is_ok());
