@@ -145,7 +145,9 @@ pub(super) fn active_models(config: &Config) -> Result<Models, super::analysis::
     };
     let slots = Slots::new(directory);
     let [segmenter, nomogram] = [Kind::Segmenter, Kind::Nomogram].map(|kind| slots.active_folder(kind));
-    Models::load(segmenter?.as_deref(), nomogram?.as_deref())
+    let [segmenter, nomogram] =
+        [segmenter?.or(config.models.segmenter.clone()), nomogram?.or(config.models.nomogram.clone())];
+    Models::load(segmenter.as_deref(), nomogram.as_deref())
 }
 
 pub(super) fn clock(now_ms: i64) -> Finding {

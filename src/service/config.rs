@@ -52,8 +52,8 @@ pub struct ModelsConfig {
     pub segmenter: Option<PathBuf>,
     /// Folder of the nomogram package; without it the demonstration package.
     pub nomogram: Option<PathBuf>,
-    /// Folder of the slots that `metwatch update` and `metwatch model` fill; the active packages run, and the two keys above
-    /// must be absent.
+    /// Folder of the slots that `metwatch update` and `metwatch model` fill: the active packages run, those above where no slot
+    /// is active.
     pub slots: Option<PathBuf>,
 }
 
@@ -102,11 +102,6 @@ impl Config {
 
     /// Parses a configuration; the error names line and key.
     pub fn parse(text: &str) -> Result<Config, String> {
-        let config: Config = toml::from_str(text).map_err(|e| e.to_string())?;
-        let models = &config.models;
-        if models.slots.is_some() && (models.segmenter.is_some() || models.nomogram.is_some()) {
-            return Err("models.slots says which packages run: remove models.segmenter and models.nomogram".into());
-        }
-        Ok(config)
+        toml::from_str(text).map_err(|e| e.to_string())
     }
 }

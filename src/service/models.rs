@@ -18,10 +18,16 @@ const PROVEN_AFTER: Duration = Duration::from_secs(600);
 /// Leaving a package leads to the other slot, then to the program's own; more turns than this are a fault.
 const TURNS_MAX: usize = 4;
 
+/// Segmenter and nomogram that run while no slot is active; `None` is the program's own.
+type Otherwise = [Option<PathBuf>; 2];
+
 /// The running packages and where they came from.
 pub struct ActiveModels {
     models: Arc<Models>,
     slots: Option<Slots>,
+    otherwise: Otherwise,
+    /// Which kinds run from a slot.
+    from_slot: [bool; 2],
     /// Serial of the slots' state that was last looked at.
     serial: u64,
     /// What runs, by its manifest's hash.
@@ -74,24 +80,42 @@ impl ActiveModels {
     /// Loads what is active; without `slots` from the given folders or the program itself.
     pub fn load(config: &super::ModelsConfig) -> Result<(ActiveModels, Vec<ModelNews>), ModelsError> {
         let mut news = Vec::new();
+        let otherwise = [config.segmenter.clone(), config.nomogram.clone()];
         let (models, slots, serial) = match &config.slots {
             None => (Models::load(config.segmenter.as_deref(), config.nomogram.as_deref())?, None, 0),
             Some(directory) => {
                 let slots = Slots::new(directory);
-                let (models, serial) = load_active(&slots, [true; 2], &mut news)?;
+                let (models, serial) = load_active(&slots, &otherwise, [true; 2], &mut news)?;
                 (models, Some(slots), serial)
             }
         };
         let running = hashes(&models);
-        let active =
-            ActiveModels { models: Arc::new(models), slots, serial, running, since: Instant::now(), on_trial: true };
+        let active = ActiveModels {
+            models: Arc::new(models),
+            from_slot: slots.as_ref().map_or([false; 2], in_use),
+            slots,
+            otherwise,
+            serial,
+            running,
+            since: Instant::now(),
+            on_trial: true,
+        };
         Ok((active, news))
     }
 
     /// Packages that stay, for a command beside the service.
     pub fn fixed(models: Arc<Models>) -> ActiveModels {
         let running = hashes(&models);
-        ActiveModels { models, slots: None, serial: 0, running, since: Instant::now(), on_trial: false }
+        ActiveModels {
+            models,
+            slots: None,
+            otherwise: [None, None],
+            from_slot: [false; 2],
+            serial: 0,
+            running,
+            since: Instant::now(),
+            on_trial: false,
+        }
     }
 
     /// The packages.
@@ -118,14 +142,14 @@ impl ActiveModels {
         }
         let is_other = |(kind, running): (Kind, &String)| {
             let hash = state.kind(kind).in_use().map(|(_, package)| package.sha256.as_str());
-            hash.is_some_and(|hash| hash != running) || (hash.is_none() && self.came_from_slot(kind))
+            hash.is_some_and(|hash| hash != running) || (hash.is_none() && self.from_slot[kind as usize])
         };
         let changed = [0, 1].map(|k| is_other((Kind::ALL[k], &self.running[k])));
         if changed == [false; 2] {
             self.serial = state.serial;
             return news;
         }
-        match load_active(&slots, changed, &mut news) {
+        match load_active(&slots, &self.otherwise, changed, &mut news) {
             Ok((models, serial)) => {
                 let running = hashes(&models);
                 let names = names(&models);
@@ -135,15 +159,12 @@ impl ActiveModels {
                     }
                 }
                 (self.models, self.running, self.serial) = (Arc::new(models), running, serial);
+                self.from_slot = in_use(&slots);
                 (self.since, self.on_trial) = (Instant::now(), true);
             }
             Err(error) => tracing::error!(code = error.code(), %error, "the active packages could not be loaded"),
         }
         news
-    }
-
-    fn came_from_slot(&self, kind: Kind) -> bool {
-        self.running[kind as usize] != super::built_in(kind).sha256
     }
 
     /// A study came through: what is on trial is good.
@@ -197,24 +218,36 @@ fn names(models: &Models) -> [String; 2] {
     [format!("{} {}", segmenter.id, segmenter.version), format!("{} {}", nomogram.id, nomogram.version)]
 }
 
+/// Which kinds have an active slot.
+fn in_use(slots: &Slots) -> [bool; 2] {
+    slots.state().map_or([false; 2], |state| Kind::ALL.map(|kind| state.kind(kind).in_use().is_some()))
+}
+
 /// Loads the active package of each kind; one that fails is left for the one before it.
 /// `begins`: which kinds begin to run with this, so that the start of one on trial counts.
-fn load_active(slots: &Slots, begins: [bool; 2], news: &mut Vec<ModelNews>) -> Result<(Models, u64), ModelsError> {
+fn load_active(
+    slots: &Slots,
+    otherwise: &Otherwise,
+    begins: [bool; 2],
+    news: &mut Vec<ModelNews>,
+) -> Result<(Models, u64), ModelsError> {
+    let [segmenter, nomogram] = otherwise.each_ref().map(Option::as_deref);
     if !slots.directory().exists() {
-        return Ok((Models::load(None, None)?, 0));
+        return Ok((Models::load(segmenter, nomogram)?, 0));
     }
     let lock = slots.lock()?;
     let state = match slots.state() {
         Err(error @ UpdateError::SlotsDamaged { .. }) => {
             // A box without its slots still has the packages of the program; the operator hears of it.
-            tracing::error!(code = error.code(), %error, "the packages inside the program are used");
-            return Ok((Models::load(None, None)?, 0));
+            tracing::error!(code = error.code(), %error, "the packages that need no slot are used");
+            return Ok((Models::load(segmenter, nomogram)?, 0));
         }
         other => other?,
     };
     let segmenter: Segmenter =
-        load_kind(slots, Kind::Segmenter, begins[0], &lock, news, |asked| load_segmenter(asked, None))?;
-    let nomogram: Nomogram = load_kind(slots, Kind::Nomogram, begins[1], &lock, news, load_checked_nomogram)?;
+        load_kind(slots, Kind::Segmenter, begins[0], &lock, news, |active| load_segmenter(active.or(segmenter), None))?;
+    let nomogram: Nomogram =
+        load_kind(slots, Kind::Nomogram, begins[1], &lock, news, |active| load_checked_nomogram(active.or(nomogram)))?;
     let serial = slots.state().map_or(state.serial, |s| s.serial);
     Ok((Models::of(segmenter, nomogram)?, serial))
 }

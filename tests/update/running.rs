@@ -6,7 +6,7 @@ use std::time::Duration;
 
 /// A box with a broker, whose service takes its packages from `slots` below the service's folder.
 fn served(name: &str, broker: u16) -> Served {
-    Served::start_with(name, broker, 1, 5, |folder| format!("[models]\nslots = \"{}\"\n", folder.text("slots")))
+    Served::start_with(name, broker, 1, 5, |folder| format!("slots = \"{}\"\n", folder.text("slots")))
 }
 
 fn model(served: &Served, command: &[&str]) -> Result<Value, String> {
