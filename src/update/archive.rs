@@ -175,9 +175,11 @@ mod tests {
             let said = refused("path", entry(name, EntryType::Regular, b"x"));
             assert!(said.contains("plain file name"), "{name}: {said}");
         }
-        for kind in [EntryType::Symlink, EntryType::Link, EntryType::Char, EntryType::Fifo, EntryType::GNUSparse] {
+        for kind in [EntryType::Symlink, EntryType::Link, EntryType::Char, EntryType::Fifo] {
             assert!(refused("kind", entry("x", kind, b"")).contains("no plain file"), "{kind:?}");
         }
+        // The map of a sparse file is not there.
+        assert!(refused("sparse", entry("x", EntryType::GNUSparse, b"")).contains("cannot be read"));
         let twice = [entry("x", EntryType::Regular, b"1"), entry("x", EntryType::Regular, b"2")].concat();
         assert!(refused("twice", twice).contains("two files x"));
         let many: Vec<u8> = (0..40).flat_map(|k| entry(&format!("f{k}"), EntryType::Regular, b"")).collect();
