@@ -10,7 +10,7 @@ was at hand, so that region comes from an imported network, from a supplied mask
 Synthetic CT only (domain randomization: `models/training/abdomen`), from label maps of {anatomies}. No intensity of a real scan was trained on;
 where a map has a CT beside it, that CT only tells fat, muscle and bone apart where nothing is labeled.
 {training}
-Nothing was chosen by looking at a test volume: settings stem from `shared/design/model.md` and synthetic data; the last averaged weights ship.
+`models/training/README.md` says what was chosen by what. The last averaged weights ship.
 """
 
 LIMITS = """
